@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+GO        ?= go
+CLANG     ?= clang-19
+STRIP     ?= llvm-strip-19
+CFORMAT   ?= clang-format-19
+TOOLS     := $(GO) tool -modfile=.ci/tools/go.mod
+DEMO_ARGS ?=
+TEST_ARGS ?=
+FUZZTIME  ?= 10s
+C_FILES   := $(shell git ls-files '*.c' '*.h' 2>/dev/null | grep -v '^vmlinux.h$$')
+
+# The product is built without cgo; only the race detector of `make test` needs it.
+export CGO_ENABLED ?= 0
+
+# Debian packages: what the demonstration and the tests run, and what regenerating and linting need on top.
+RUN_PACKAGES := swtpm bpftool tpm2-tools
+DEV_PACKAGES := clang-19 llvm-19 clang-format-19 libbpf-dev
+RUN_COMMANDS := swtpm bpftool tpm2_getcap
+DEV_COMMANDS := $(CLANG) $(STRIP) $(CFORMAT)
+
+# $(call need,COMMANDS,PACKAGES): install PACKAGES when one of COMMANDS is missing, or say how.
+define need
+	@PATH="$$PATH:/usr/sbin:/sbin"; missing=""; \
+	for c in $(1); do command -v "$$c" >/dev/null || missing="$$missing $$c"; done; \
+	if [ -z "$$missing" ]; then echo "setup: found $(1)"; \
+	elif [ "$$(id -u)" -ne 0 ]; then \
+	  echo "setup: missing:$$missing"; \
+	  echo "setup: run this, then try again:  sudo apt-get update && sudo apt-get install -y --no-install-recommends $(2)"; exit 1; \
+	else \
+	  echo "setup: missing:$$missing; installing $(2) (a minute or two)"; \
+	  apt-get update -qq >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(2) >/dev/null; \
+	  for c in $(1); do command -v "$$c" >/dev/null || { echo "setup: $$c is still missing after the installation of $(2)"; exit 1; }; done; \
+	  echo "setup: installed $(2)"; \
+	fi
+endef
+
+.PHONY: help setup setup-dev build generate demo test fuzz lint bench clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## install what the demonstration and the tests need (apt, as root)
+	$(call need,$(RUN_COMMANDS),$(RUN_PACKAGES))
+
+setup-dev: setup ## install what generate and lint need as well
+	$(call need,$(DEV_COMMANDS),$(DEV_PACKAGES))
+
+build: ## build bin/cellward; needs only Go
+	$(GO) build -trimpath -o bin/cellward ./cmd/cellward
+
+generate: setup-dev ## compile the BPF programs anew and bring the generated Go up to date
+	BPF_CLANG=$(CLANG) BPF_STRIP=$(STRIP) $(GO) generate ./...
+
+demo: setup build ## run the whole line on this machine: own swtpm, own bus, real agent, edge and reader
+	@echo "demo: simulated battery pack -> sealed CAN FD frames -> eBPF filter -> verified samples (20 s)"
+	bin/cellward demo $(DEMO_ARGS)
+
+test: setup ## run all tests, with the race detector where it can run
+	@race=""; if command -v gcc >/dev/null && [ "$$($(GO) env GOARCH)" = amd64 ]; then race="-race"; fi; \
+	echo "test: all packages $${race:-(no race detector: it needs gcc on amd64)}; a few minutes on 2 cores"; \
+	if [ "$$(id -u)" -ne 0 ]; then echo "test: not root, so tests of the kernel data path will say that they are skipped"; fi; \
+	if CGO_ENABLED=$${race:+1} PATH="$$PATH:/usr/sbin:/sbin" $(GO) test $$race -timeout 20m $(TEST_ARGS) ./...; \
+	then echo "test: PASS"; else echo "test: FAIL"; exit 1; fi
+
+fuzz: ## run every fuzz target for FUZZTIME (default 10s) and say the executions
+	@$(GO) run ./test/fuzzall -fuzztime $(FUZZTIME)
+
+lint: setup-dev ## gofmt, go vet, staticcheck, clang-format
+	@bad="$$(git ls-files '*.go' | xargs gofmt -l)"; [ -z "$$bad" ] || { echo "lint: not gofmt-clean: $$bad"; exit 1; }
+	$(GO) vet ./...
+	$(TOOLS) staticcheck ./...
+	@if [ -n "$(C_FILES)" ]; then $(CFORMAT) --dry-run --Werror $(C_FILES); fi
+	@echo "lint: clean"
+
+bench: setup ## run the benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+clean: ## remove what was built
+	rm -rf bin coverage.out

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package control is the agent's local control interface: HTTP/1.1 with JSON bodies over a Unix socket, so that
+// `curl --unix-socket` reads what `cellward status` reads. It offers reads only; who may connect is decided by the mode and
+// group of the socket file.
+//
+// It may import the standard library and golang.org/x/sys.
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// StatusPath is the resource that answers the agent's state.
+const StatusPath = "/v1/status"
+
+// maxResponse bounds what a client reads: a gateway of 4,096 streams answers about 2 MiB.
+const maxResponse = 16 << 20
+
+// ErrNotRunning says that no agent listens on the socket.
+var ErrNotRunning = errors.New("no agent is listening")
+
+// Server answers requests on a Unix socket until it is closed.
+type Server struct {
+	http *http.Server
+	path string
+	done chan error
+}
+
+// Serve listens on path, with mode 0660 and the given group when it is named, and answers GET requests for each resource
+// with what its function returns, as JSON. The functions are called from many goroutines.
+func Serve(path, group string, resources map[string]func() any) (*Server, error) {
+	ln, err := listen(path, group)
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	for name, get := range resources {
+		mux.HandleFunc("GET "+name, func(w http.ResponseWriter, _ *http.Request) {
+			b, err := json.MarshalIndent(get(), "", "  ")
+			if err != nil {
+				http.Error(w, fmt.Sprintf("encode %s: %v", name, err), http.StatusInternalServerError)
+				return
+			}
+			w.Header().Set("Content-Type", "application/json")
+			// The client may be gone; that is its own affair.
+			_, _ = w.Write(append(b, '\n'))
+		})
+	}
+	s := &Server{
+		http: &http.Server{Handler: mux, ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second, MaxHeaderBytes: 4096},
+		path: path,
+		done: make(chan error, 1),
+	}
+	go func() { s.done <- s.http.Serve(ln) }()
+	return s, nil
+}
+
+// Close stops the server and removes the socket.
+func (s *Server) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if err := s.http.Shutdown(ctx); err != nil {
+		return fmt.Errorf("stop control server: %w", err)
+	}
+	if err := <-s.done; err != nil && !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve %s: %w", s.path, err)
+	}
+	return nil
+}
+
+func listen(path, group string) (net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("make folder of control socket: %w", err)
+	}
+	// A socket that a killed agent left behind refuses connections; only then is it taken away.
+	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		c.Close()
+		return nil, fmt.Errorf("listen on %s: another agent is listening there", path)
+	} else if st, serr := os.Lstat(path); serr == nil {
+		if st.Mode()&fs.ModeSocket == 0 {
+			return nil, fmt.Errorf("listen on %s: there is a file that is no socket", path)
+		}
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("remove stale control socket: %w", err)
+		}
+	}
+	old := unix.Umask(0o177)
+	ln, err := net.Listen("unix", path)
+	unix.Umask(old)
+	if err != nil {
+		return nil, fmt.Errorf("listen on control socket: %w", err)
+	}
+	if err := admit(path, group); err != nil {
+		ln.Close()
+		return nil, err
+	}
+	return ln, nil
+}
+
+// admit opens the socket file to the group; it was made for its owner alone.
+func admit(path, group string) error {
+	if group == "" {
+		return nil
+	}
+	g, err := user.LookupGroup(group)
+	if err != nil {
+		return fmt.Errorf("find group of control socket: %w", err)
+	}
+	gid, err := strconv.Atoi(g.Gid)
+	if err != nil {
+		return fmt.Errorf("read id of group %s: %w", group, err)
+	}
+	if err := os.Chown(path, -1, gid); err != nil {
+		return fmt.Errorf("set group of control socket: %w", err)
+	}
+	if err := os.Chmod(path, 0o660); err != nil {
+		return fmt.Errorf("set mode of control socket: %w", err)
+	}
+	return nil
+}
+
+// Get reads a resource of the agent that listens on socket and decodes it into out.
+func Get(ctx context.Context, socket, resource string, out any) error {
+	client := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", socket)
+		},
+	}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+resource, nil)
+	if err != nil {
+		return fmt.Errorf("make request for %s: %w", resource, err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
+			return fmt.Errorf("%w on %s", ErrNotRunning, socket)
+		}
+		return fmt.Errorf("ask agent on %s: %w", socket, err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse))
+	if err != nil {
+		return fmt.Errorf("read answer of agent: %w", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("agent answered %s to %s", resp.Status, resource)
+	}
+	if err := json.Unmarshal(b, out); err != nil {
+		return fmt.Errorf("decode answer of agent: %w", err)
+	}
+	return nil
+}

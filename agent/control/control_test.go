@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestServeAndGet(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "run", "control.sock")
+	type answer struct{ A int }
+	s, err := Serve(path, "", map[string]func() any{StatusPath: func() any { return answer{7} }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var got answer
+	if err := Get(context.Background(), path, StatusPath, &got); err != nil || got.A != 7 {
+		t.Fatalf("got %+v, %v", got, err)
+	}
+	if err := Get(context.Background(), path, "/v1/other", &got); err == nil || !strings.Contains(err.Error(), "404") {
+		t.Fatalf("unknown resource: %v", err)
+	}
+	if st, err := os.Stat(path); err != nil || st.Mode().Perm()&0o077 != 0 {
+		t.Fatalf("socket without a group is open to others: %v %v", st.Mode(), err)
+	}
+	if _, err := Serve(path, "", nil); err == nil || !strings.Contains(err.Error(), "another agent") {
+		t.Fatalf("second server: %v", err)
+	}
+}
+
+func TestStaleSocketAndForeignFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "control.sock")
+	if err := Get(context.Background(), path, StatusPath, nil); !errors.Is(err, ErrNotRunning) {
+		t.Fatalf("no socket: %v", err)
+	}
+	if err := os.WriteFile(path, []byte("keep"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Serve(path, "", nil); err == nil {
+		t.Fatal("a plain file was replaced")
+	}
+	if b, err := os.ReadFile(path); err != nil || string(b) != "keep" {
+		t.Fatalf("plain file was harmed: %q %v", b, err)
+	}
+}

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vault
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+var (
+	// ErrLocked says that another process works with the folder.
+	ErrLocked = errors.New("state folder is in use by another process")
+	// ErrUnsafe says that somebody else could have written what is in the folder.
+	ErrUnsafe = errors.New("state folder is not safe")
+	// ErrTooLarge says that a file is longer than any state.
+	ErrTooLarge = errors.New("state file is too large")
+)
+
+// lockName is the file that is locked while a process works with the folder.
+const lockName = "lock"
+
+// Storage is the I/O that a vault needs, and all of it.
+type Storage interface {
+	// ReadFile returns a whole file, fs.ErrNotExist if there is none.
+	ReadFile(name string) ([]byte, error)
+	// WriteFile makes or replaces a file and returns after its content is durable; its name may not be.
+	WriteFile(name string, data []byte) error
+	// Rename gives a file another name, in place of the file that had it.
+	Rename(from, to string) error
+	// Remove takes a file away.
+	Remove(name string) error
+	// Sync makes the names in the folder durable.
+	Sync() error
+}
+
+// Dir is a state folder that this process alone works with. It is safe for concurrent use by one vault per name.
+type Dir struct {
+	root *os.Root
+	lock *os.File
+	path string
+}
+
+var _ Storage = (*Dir)(nil)
+
+// maxFile bounds what is read: a gateway of 4,096 streams has a state of less than 1 MiB.
+const maxFile = 16 << 20
+
+// OpenDir opens an existing folder, which must belong to this user (or root) and be writable to nobody else, and locks it.
+func OpenDir(path string) (*Dir, error) {
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return nil, fmt.Errorf("open state folder: %w", err)
+	}
+	d := &Dir{root: root, path: path}
+	if err := d.check("."); err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
+	d.lock, err = root.OpenFile(lockName, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open lock of state folder: %w", err), root.Close())
+	}
+	if err := unix.Flock(int(d.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = fmt.Errorf("%w: %s", ErrLocked, path)
+		} else {
+			err = fmt.Errorf("lock state folder: %w", err)
+		}
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+// Path returns the folder's path as it was given.
+func (d *Dir) Path() string { return d.path }
+
+// Close unlocks the folder.
+func (d *Dir) Close() error {
+	var err error
+	if d.lock != nil {
+		err = d.lock.Close()
+	}
+	return errors.Join(err, d.root.Close())
+}
+
+// check refuses what others than this user and root could have written, and anything that is neither file nor folder.
+func (d *Dir) check(name string) error {
+	st, err := d.root.Lstat(name)
+	if err != nil {
+		return fmt.Errorf("look at %s in %s: %w", name, d.path, err)
+	}
+	if !st.Mode().IsRegular() && !st.IsDir() {
+		return fmt.Errorf("%w: %s in %s is neither a file nor a folder", ErrUnsafe, name, d.path)
+	}
+	if st.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("%w: %s in %s may be written by others (mode %v)", ErrUnsafe, name, d.path, st.Mode().Perm())
+	}
+	if sys, ok := st.Sys().(*syscall.Stat_t); ok && sys.Uid != 0 && int(sys.Uid) != os.Geteuid() {
+		return fmt.Errorf("%w: %s in %s belongs to user %d", ErrUnsafe, name, d.path, sys.Uid)
+	}
+	return nil
+}
+
+// ReadFile implements Storage.
+func (d *Dir) ReadFile(name string) ([]byte, error) {
+	f, err := d.root.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		return nil, fmt.Errorf("open %s in %s: %w", name, d.path, err)
+	}
+	defer f.Close()
+	if err := d.check(name); err != nil {
+		return nil, err
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("read %s in %s: %w", name, d.path, err)
+	}
+	if len(b) > maxFile {
+		return nil, fmt.Errorf("%w: %s in %s", ErrTooLarge, name, d.path)
+	}
+	return b, nil
+}
+
+// WriteFile implements Storage.
+func (d *Dir) WriteFile(name string, data []byte) (err error) {
+	f, err := d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return fmt.Errorf("make %s in %s: %w", name, d.path, err)
+	}
+	defer func() {
+		if cerr := f.Close(); cerr != nil && err == nil {
+			err = fmt.Errorf("close %s in %s: %w", name, d.path, cerr)
+		}
+	}()
+	if _, err := f.Write(data); err != nil {
+		return fmt.Errorf("write %s in %s: %w", name, d.path, err)
+	}
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("sync %s in %s: %w", name, d.path, err)
+	}
+	return nil
+}
+
+// Rename implements Storage.
+func (d *Dir) Rename(from, to string) error {
+	if err := d.root.Rename(from, to); err != nil {
+		return fmt.Errorf("rename %s in %s: %w", from, d.path, err)
+	}
+	return nil
+}
+
+// Remove implements Storage.
+func (d *Dir) Remove(name string) error {
+	if err := d.root.Remove(name); err != nil {
+		return fmt.Errorf("remove %s in %s: %w", name, d.path, err)
+	}
+	return nil
+}
+
+// Sync implements Storage.
+func (d *Dir) Sync() error {
+	f, err := d.root.Open(".")
+	if err != nil {
+		return fmt.Errorf("open state folder: %w", err)
+	}
+	if err := f.Sync(); err != nil {
+		return errors.Join(fmt.Errorf("sync state folder %s: %w", d.path, err), f.Close())
+	}
+	return f.Close()
+}
+
+// Replace writes a file so that after a crash at any point its name stands for the old content or the new, whole.
+func Replace(s Storage, name string, data []byte) error {
+	tmp := name + ".tmp"
+	if err := s.WriteFile(tmp, data); err != nil {
+		return err
+	}
+	if err := s.Rename(tmp, name); err != nil {
+		return err
+	}
+	return s.Sync()
+}
