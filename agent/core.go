@@ -1,0 +1,393 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"github.com/cellward/cellward/agent/epoch"
+	"github.com/cellward/cellward/agent/policy"
+	"github.com/cellward/cellward/agent/ring"
+	"github.com/cellward/cellward/crypto/aead"
+	"github.com/cellward/cellward/crypto/spdu"
+	"github.com/cellward/cellward/loader"
+	"github.com/cellward/cellward/replay"
+)
+
+// BatchSize is how many candidates are taken, opened, committed and published together at most. It bounds what a kill -9
+// can lose.
+const BatchSize = 64
+
+// maxText is the longest ciphertext that a CAN FD frame carries.
+const maxText = 64 - spdu.HeaderSize - spdu.TagSize
+
+// Tables are the shared tables by which filter and agent work together; they outlive the process when they are pinned.
+type Tables struct {
+	Windows  []loader.Window     // by stream slot
+	Epochs   []loader.EpochTable // by node index
+	Starts   []loader.StartTable // by node index
+	Counters []loader.Counters   // by interface slot
+}
+
+// publisher takes verified samples. Publish returns after every reader can see the whole batch.
+type publisher interface {
+	Publish(batch []ring.Sample) error
+}
+
+// gapReport is a range of deleted samples of one stream.
+type gapReport struct {
+	stream *stream
+	replay.Report
+}
+
+// core decides about candidates. It knows no sockets and no devices: records come in, samples go out, and all state that
+// must survive lies in Tables. One goroutine at a time may use it.
+type core struct {
+	engine  aead.Engine
+	tables  Tables
+	nodes   []*node
+	streams []*stream // by slot
+	out     publisher
+	// dirty says that the state changed and wants to be saved.
+	dirty bool
+	// gaps are the deletions found since they were last taken.
+	gaps []gapReport
+
+	jobs    [BatchSize]job
+	ops     [BatchSize]aead.Op
+	text    [BatchSize][maxText]byte
+	samples [BatchSize]ring.Sample
+	owners  [BatchSize]*stream
+	tally   [loader.NumVerdicts]uint64
+	reports []replay.Report
+	order   []int
+}
+
+// job is a candidate on its way through one batch.
+type job struct {
+	stream  *stream
+	live    *liveEpoch
+	counter uint64
+	pad     uint8
+	time    int64
+}
+
+func newCore(engine aead.Engine, set *policy.Set, state *epoch.State, t Tables, out publisher) *core {
+	c := &core{engine: engine, tables: t, out: out, reports: make([]replay.Report, 0, 256), order: make([]int, 0, BatchSize)}
+	c.nodes, c.streams = newNodes(set, state, t)
+	for i := range c.ops {
+		c.ops[i].Dst = c.text[i][:]
+	}
+	return c
+}
+
+func (c *core) count(iface uint32, v loader.Verdict) {
+	if int(iface) < len(c.tables.Counters) {
+		c.tables.Counters[iface].Add(v, 1)
+	}
+}
+
+// process takes a batch of candidates of one ring through all stages. Each record gets exactly one verdict. again says that
+// the records may have been dealt with before the agent was killed: one that the window has seen is then counted as reread
+// and not as a replay.
+//
+// When it returns nil the batch may be released: everything in it was committed and published, or refused.
+func (c *core) process(batch []loader.Record, again bool) error {
+	if len(batch) == 0 {
+		return nil
+	}
+	clear(c.tally[:])
+	n := c.lookUp(batch, again)
+	c.engine.Open(c.ops[:n])
+	samples := c.commit(n, again)
+	if err := c.out.Publish(c.samples[:samples]); err != nil {
+		return err
+	}
+	// After the tail was stored: a crash before this counts as lost what may just have come out, and never the other way.
+	for i := range samples {
+		p := &c.owners[i].shared.Published
+		p.Store(p.Load() + 1)
+	}
+	counters := &c.tables.Counters[batch[0].Iface()]
+	for v, k := range c.tally {
+		if k > 0 {
+			counters.Add(loader.Verdict(v), k)
+		}
+	}
+	return nil
+}
+
+// lookUp finds stream, epoch and key of every record and lays the rest down as operations for the engine.
+func (c *core) lookUp(batch []loader.Record, again bool) int {
+	n := 0
+	for _, r := range batch {
+		j, key, verdict := c.find(r, again)
+		if verdict != loader.Candidate {
+			c.tally[verdict]++
+			continue
+		}
+		c.jobs[n] = j
+		c.ops[n].Key, c.ops[n].Record = key, r.Sealed()
+		n++
+	}
+	return n
+}
+
+// find judges what can be judged before the tag. The filter has looked at all of it, but epochs end and windows move between
+// the two, and this side is the one that decides.
+func (c *core) find(r loader.Record, again bool) (job, *aead.Key, loader.Verdict) {
+	if int(r.Slot()) >= len(c.streams) {
+		return job{}, nil, loader.AgentUnknownStream
+	}
+	s := c.streams[r.Slot()]
+	if s.ID != r.StreamID() || int(r.Iface()) != int(s.Interface.Index) {
+		return job{}, nil, loader.AgentUnknownStream
+	}
+	l := s.node.find(r.Epoch())
+	if l == nil {
+		return job{}, nil, loader.AgentUnknownEpoch
+	}
+	h, err := spdu.Parse(spdu.FormFD, r.SPDU())
+	if err != nil || h.Kind == spdu.KindStart || (h.Kind == spdu.KindHeartbeat) != s.heartbeat {
+		// The filter lets nothing of this form through: the record is not of the stream that it names.
+		return job{}, nil, loader.AgentUnknownStream
+	}
+	if replay.CheckRange(h.Counter, l.state.Base) != nil {
+		return job{}, nil, loader.AgentCounterRange
+	}
+	if v := windowVerdict(s.window.Check(h.Counter), again); v != loader.Candidate {
+		return job{}, nil, v
+	}
+	start := l.startFor(h.Counter)
+	if start == nil {
+		return job{}, nil, loader.NoStart
+	}
+	return job{stream: s, live: l, counter: h.Counter, pad: h.Pad, time: int64(r.TimeNS())}, start.keys[s.source], loader.Candidate
+}
+
+func windowVerdict(v replay.Verdict, again bool) loader.Verdict {
+	switch v {
+	case replay.Fresh:
+		return loader.Candidate
+	case replay.Seen:
+		if again {
+			return loader.Reread
+		}
+		return loader.AgentReplay
+	default:
+		return loader.AgentTooOld
+	}
+}
+
+// commit takes the operations whose tag was right through window, accounts and plaintext rules, in order, and lays the
+// samples down for publication. Everything below the check of OK is authenticated; nothing above it moved any state.
+func (c *core) commit(n int, again bool) (samples int) {
+	for i := range n {
+		op, j := &c.ops[i], &c.jobs[i]
+		if !op.OK {
+			c.tally[loader.BadTag]++
+			continue
+		}
+		verdict, body, sourceTime := c.verified(j, op.Dst[:op.N], again)
+		c.tally[verdict]++
+		if verdict != loader.Accepted || j.stream.heartbeat {
+			continue
+		}
+		var flags ring.Flags
+		if j.gapBefore() {
+			flags |= ring.FlagGapBefore
+		}
+		if j.stream.epoch != j.live.state.Number {
+			flags |= ring.FlagFirstOfEpoch
+		}
+		c.account(j)
+		c.samples[samples] = ring.Sample{
+			Stream: uint32(j.stream.Slot), Epoch: j.live.state.Number, Counter: j.counter, SourceTime: sourceTime,
+			Flags: flags, ReceiveTime: j.time, Body: body,
+		}
+		c.owners[samples] = j.stream
+		samples++
+	}
+	return samples
+}
+
+// gapBefore says that the counter before this one has not verified, although this run of the node has used it.
+func (j *job) gapBefore() bool {
+	if s := j.live.startFor(j.counter); s != nil && s.F == j.counter {
+		return false
+	}
+	return j.counter > j.live.state.Base && j.stream.window.Check(j.counter-1) == replay.Fresh
+}
+
+// verified decides about a frame whose tag was right: its counter is consumed, whatever the plaintext says.
+func (c *core) verified(j *job, plain []byte, again bool) (loader.Verdict, []byte, uint32) {
+	s := j.stream
+	// Two copies in one batch were both fresh when they were looked up.
+	if v := windowVerdict(s.window.Check(j.counter), again); v != loader.Candidate {
+		return v, nil, 0
+	}
+	if j.live.state.Number < s.epoch && j.counter >= s.lowest {
+		// The node has left this epoch behind at a lower counter: whoever has its old key repeats history.
+		return loader.Downgrade, nil, 0
+	}
+	if s.heartbeat {
+		return c.heartbeat(j, plain), nil, 0
+	}
+	sample, err := spdu.ParseSample(plain, j.pad)
+	if err != nil {
+		s.window.Commit(j.counter)
+		c.account(j)
+		return loader.BadPlaintext, nil, 0
+	}
+	// Counted before it is committed, committed before it is published. A kill in between is counted as a loss that may not
+	// have been one (the frame is read again), and a loss is never left out.
+	s.shared.Committed.Store(s.shared.Committed.Load() + 1)
+	s.window.Commit(j.counter)
+	s.shared.HighestHint.Store(s.window.Highest())
+	return loader.Accepted, sample.Body, sample.SourceTime
+}
+
+// account notes what an authenticated frame proves: how far its node has come, and which counters are missing.
+func (c *core) account(j *job) {
+	s, n := j.stream, j.stream.node
+	if j.counter > n.verified {
+		n.verified = j.counter
+		n.known.HighestVerified.Store(j.counter)
+	}
+	if number := j.live.state.Number; number > s.epoch {
+		s.epoch, s.lowest = number, j.counter
+	} else if number == s.epoch {
+		s.lowest = min(s.lowest, j.counter)
+	}
+	if j.live.promoted == 0 {
+		j.live.promoted = j.time
+	}
+	c.collect(s, s.gaps.Frame(j.counter, j.time, c.reports[:0]))
+}
+
+// heartbeat takes the next counters that a node names for its streams on the same bus. One entry that is not for a sample
+// stream of this node on this bus makes the whole frame bad: no honest node seals it.
+func (c *core) heartbeat(j *job, plain []byte) loader.Verdict {
+	s := j.stream
+	s.window.Commit(j.counter)
+	s.shared.HighestHint.Store(s.window.Highest())
+	c.account(j)
+	h, err := spdu.ParseHeartbeat(plain, j.pad)
+	if err != nil {
+		return loader.BadPlaintext
+	}
+	for i := range h.Len() {
+		if c.named(s, h.Entry(i)) == nil {
+			return loader.BadPlaintext
+		}
+	}
+	for i := range h.Len() {
+		e := h.Entry(i)
+		t := c.named(s, e)
+		c.collect(t, t.gaps.Heartbeat(e.Next, j.time, c.reports[:0]))
+	}
+	return loader.Accepted
+}
+
+// named returns the sample stream that a heartbeat entry speaks of, or nil.
+func (c *core) named(heartbeat *stream, e spdu.Entry) *stream {
+	for _, t := range heartbeat.node.streams {
+		if t.ID == e.Stream && !t.heartbeat && t.Interface.Index == heartbeat.Interface.Index {
+			return t
+		}
+	}
+	return nil
+}
+
+// maxGapReports bounds what waits to be logged; the counts of replay.Gaps are exact all the same.
+const maxGapReports = 4096
+
+func (c *core) collect(s *stream, reports []replay.Report) {
+	for _, r := range reports {
+		if len(c.gaps) < maxGapReports {
+			c.gaps = append(c.gaps, gapReport{s, r})
+		}
+	}
+}
+
+// tick lets time pass: holes whose time is up are reported, old epochs end after the overlap, and keys beyond their hard
+// limit are not accepted any more. now is CLOCK_BOOTTIME in ns, wall the wall clock in ns since 1970.
+func (c *core) tick(now, wall, limit int64) (expired []expiry) {
+	for _, s := range c.streams {
+		c.collect(s, s.gaps.Tick(now, c.reports[:0]))
+	}
+	for _, n := range c.nodes {
+		for i := 0; i < len(n.live); {
+			l := n.live[i]
+			switch {
+			case l.age(now, wall) > limit || c.exhausted(n, l):
+				expired = append(expired, expiry{n.name, l.state.Number, l.age(now, wall)})
+			case n.supersededSince(i, now) > overlap:
+			default:
+				i++
+				continue
+			}
+			n.retire(l.state.Number)
+			c.dirty = true
+		}
+	}
+	return expired
+}
+
+// expiry is a key that reached its hard limit.
+type expiry struct {
+	node  string
+	epoch uint32
+	age   int64
+}
+
+// overlap is how long in ns an epoch stays acceptable after the first frame of a newer one has verified.
+const overlap = 5e9
+
+// supersededSince returns how long ago in ns a newer epoch than the i-th was promoted, 0 if none was.
+func (n *node) supersededSince(i int, now int64) int64 {
+	for _, l := range n.live[i+1:] {
+		if l.promoted != 0 {
+			return now - l.promoted
+		}
+	}
+	return 0
+}
+
+// maxFrames is how many frames one key may protect.
+const maxFrames = 1 << 32
+
+// exhausted says that a key of the epoch may have protected maxFrames frames: counters are used one after another, so their
+// range bounds the number.
+func (c *core) exhausted(n *node, l *liveEpoch) bool {
+	if len(l.starts) == 0 {
+		return false
+	}
+	used := make([]uint64, len(n.sources))
+	first := l.starts[0].F
+	for _, s := range n.streams {
+		if h := s.window.Highest(); h >= first {
+			used[s.source] += h - first
+		}
+	}
+	for _, u := range used {
+		if u >= maxFrames {
+			return true
+		}
+	}
+	return false
+}
+
+// note writes what is known of the nodes into the state that is about to be saved.
+func (c *core) note() {
+	for _, n := range c.nodes {
+		n.state.Verified = n.verified
+	}
+}
+
+// wipe overwrites all keys.
+func (c *core) wipe() {
+	for _, n := range c.nodes {
+		for _, l := range n.live {
+			l.wipe()
+		}
+	}
+}

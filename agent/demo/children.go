@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package demo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// stopGrace is how long a process gets to stop cleanly.
+const stopGrace = 10 * time.Second
+
+// children are the processes of a demonstration: this program again, with other verbs.
+type children struct {
+	program string
+	mu      sync.Mutex
+	all     []*Process
+	end     []func() error
+}
+
+// Process is a verb of the program that runs by itself. What it writes to stderr is kept for the case that it fails.
+type Process struct {
+	// Lines is its output as it comes, nil where it is collected for Output.
+	Lines io.ReadCloser
+
+	name string
+	cmd  *exec.Cmd
+	out  bytes.Buffer
+	errs tail
+	done chan struct{}
+	err  error
+}
+
+// tail keeps the last lines that were written to it.
+type tail struct {
+	mu sync.Mutex
+	b  []byte
+}
+
+const tailSize = 8 << 10
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.b = append(t.b, p...)
+	if n := len(t.b); n > tailSize {
+		t.b = append(t.b[:0], t.b[n-tailSize:]...)
+	}
+	return len(p), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return strings.TrimSpace(string(t.b))
+}
+
+func environment() []string {
+	var env []string
+	for _, e := range os.Environ() {
+		if !strings.HasPrefix(e, insideVariable+"=") {
+			env = append(env, e)
+		}
+	}
+	return env
+}
+
+func (c *children) command(ctx context.Context, args []string) *exec.Cmd {
+	program := c.program
+	if program == "" {
+		program = "/proc/self/exe"
+	}
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Env = environment()
+	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	return cmd
+}
+
+// output runs a verb to its end and returns what it printed.
+func (c *children) output(ctx context.Context, args ...string) ([]byte, error) {
+	cmd := c.command(ctx, args)
+	var errs tail
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("cellward %s: %w: %s", strings.Join(args[:min(2, len(args))], " "), err, errs.String())
+	}
+	return out, nil
+}
+
+// start runs a verb in the background. Its output is handed on as it comes, or collected.
+func (c *children) start(name string, lines bool, args ...string) (*Process, error) {
+	p := &Process{name: name, cmd: c.command(context.Background(), args), done: make(chan struct{})}
+	p.cmd.Stderr = &p.errs
+	if lines {
+		r, w, err := os.Pipe()
+		if err != nil {
+			return nil, fmt.Errorf("make pipe: %w", err)
+		}
+		p.Lines, p.cmd.Stdout = r, w
+		defer w.Close()
+	} else {
+		p.cmd.Stdout = &p.out
+	}
+	if err := p.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	go func() {
+		p.err = p.cmd.Wait()
+		close(p.done)
+	}()
+	c.mu.Lock()
+	c.all = append(c.all, p)
+	c.mu.Unlock()
+	return p, nil
+}
+
+// Output returns what an ended process printed.
+func (p *Process) Output() []byte { return p.out.Bytes() }
+
+// failure says how an ended process failed; nil if it runs or ended well.
+func (p *Process) failure() error {
+	select {
+	case <-p.done:
+	default:
+		return nil
+	}
+	if p.err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w: %s", p.name, p.err, p.errs.String())
+}
+
+// Stop asks the process to end and waits for it.
+func (p *Process) Stop() error {
+	_ = p.cmd.Process.Signal(unix.SIGTERM) // it may have ended by itself
+	select {
+	case <-p.done:
+		return p.failure()
+	case <-time.After(stopGrace):
+		_ = p.cmd.Process.Kill()
+		<-p.done
+		return fmt.Errorf("%s did not stop within %v: %s", p.name, stopGrace, p.errs.String())
+	}
+}
+
+// Kill ends the process at once (SIGKILL) and waits until it is gone.
+func (p *Process) Kill() {
+	_ = p.cmd.Process.Kill() // it may have ended by itself
+	<-p.done
+}
+
+// Wait waits for the process to end by itself and returns how it failed, if it did.
+func (p *Process) Wait() error {
+	<-p.done
+	return p.failure()
+}
+
+// onEnd adds something else that ends with the demonstration.
+func (c *children) onEnd(f func() error) { c.end = append(c.end, f) }
+
+// endAll kills what still runs, newest first.
+func (c *children) endAll() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := len(c.all) - 1; i >= 0; i-- {
+		p := c.all[i]
+		select {
+		case <-p.done:
+		default:
+			_ = p.cmd.Process.Kill()
+			<-p.done
+		}
+	}
+	var errs []error
+	for i := len(c.end) - 1; i >= 0; i-- {
+		errs = append(errs, c.end[i]())
+	}
+	return errors.Join(errs...)
+}

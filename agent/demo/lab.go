@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package demo
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cellward/cellward/agent"
+	"github.com/cellward/cellward/agent/control"
+	"github.com/cellward/cellward/agent/policy"
+	"github.com/cellward/cellward/crypto/identity"
+	"github.com/cellward/cellward/crypto/tpm/swtpm"
+	"github.com/cellward/cellward/loader"
+)
+
+// LabOptions say what a Lab is for.
+type LabOptions struct {
+	// Program is the path of the cellward program; empty: this process's own.
+	Program string
+	// Policy and Binding are the documents. Identities, TPM, folders, sockets and sizes of the binding are replaced.
+	Policy  *policy.Policy
+	Binding *policy.Binding
+	// Frames is how many frames rings must hold without shedding.
+	Frames uint64
+	// SoftwareEdge gives the edge a software key instead of a TPM.
+	SoftwareEdge bool
+}
+
+// Lab is a gateway and an edge on one machine: CAN buses between two network namespaces, a software TPM and a state folder on
+// each side, and documents that name them. The gateway lives in the caller's network and mount namespaces, which should be its
+// own (see Outside). Its methods are for one goroutine.
+type Lab struct {
+	// Kind is that of the buses: "vxcan" or "tun-can".
+	Kind  string
+	Buses []*Bus
+
+	at      place
+	policy  *policy.Policy
+	binding *policy.Binding
+	frames  uint64
+	edgeNS  *loader.Netns
+	gateway []string // where the gateway's keys are, as the command line names it
+	edge    []string // and the edge's
+	kids    *children
+}
+
+// NewLab makes buses and TPMs. Keys are agreed by AgreeKeys, processes started by the other methods.
+func NewLab(ctx context.Context, o LabOptions) (_ *Lab, err error) {
+	dir, err := os.MkdirTemp("", "cellward-")
+	if err != nil {
+		return nil, fmt.Errorf("make folder: %w", err)
+	}
+	l := &Lab{at: place{dir}, policy: o.Policy, binding: o.Binding, frames: o.Frames, kids: &children{program: o.Program}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, l.Close())
+		}
+	}()
+	if l.edgeNS, err = loader.NewNetns(); err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, i := range o.Binding.Interfaces {
+		names = append(names, i.Name)
+	}
+	if l.Kind, l.Buses, err = newBuses(l.edgeNS, names); err != nil {
+		return nil, err
+	}
+	if l.gateway, err = l.startTPM(ctx, "gateway"); err != nil {
+		return nil, err
+	}
+	if o.SoftwareEdge {
+		l.edge = []string{"--software-key"}
+		return l, nil
+	}
+	if l.edge, err = l.startTPM(ctx, "edge"); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// startTPM starts a software TPM and returns how the command line names it.
+func (l *Lab) startTPM(ctx context.Context, name string) ([]string, error) {
+	p, err := swtpm.Start(ctx, filepath.Join(l.at.dir, "tpm-"+name))
+	if err != nil {
+		return nil, err
+	}
+	l.kids.onEnd(p.Stop)
+	return []string{"--tpm", "unix:" + p.Socket}, nil
+}
+
+// Close ends all processes and removes everything.
+func (l *Lab) Close() error {
+	errs := []error{l.kids.endAll()}
+	for _, b := range l.Buses {
+		errs = append(errs, b.close())
+	}
+	if l.edgeNS != nil {
+		errs = append(errs, l.edgeNS.Close())
+	}
+	// The bpffs goes with the mount namespace, but a mount point cannot be removed.
+	_ = unix.Unmount(l.at.bpffs(), unix.MNT_DETACH)
+	if err := os.RemoveAll(l.at.dir); err != nil {
+		errs = append(errs, fmt.Errorf("remove folder: %w", err))
+	}
+	return errors.Join(errs...)
+}
+
+// EdgeState returns the edge's state folder.
+func (l *Lab) EdgeState() string { return l.at.edgeState() }
+
+// RingSocket returns the socket of the agent's ring.
+func (l *Lab) RingSocket() string { return l.at.ringSocket() }
+
+// Binding returns the binding as the processes have it, after AgreeKeys.
+func (l *Lab) Binding() *policy.Binding { return l.binding }
+
+// node is the name of the edge's node.
+func (l *Lab) node() string { return l.binding.Nodes[0].Name }
+
+// AgreeKeys makes both identities, writes the documents, and agrees the first epoch by offer and reply.
+func (l *Lab) AgreeKeys(ctx context.Context) error {
+	gateway, err := l.initIdentity(ctx, l.at.gatewayState(), l.gateway)
+	if err != nil {
+		return err
+	}
+	node, err := l.initIdentity(ctx, l.at.edgeState(), l.edge)
+	if err != nil {
+		return err
+	}
+	complete(l.binding, l.at, l.gateway[1], gateway, node, l.frames)
+	if err := l.writeDocuments(); err != nil {
+		return err
+	}
+	for _, args := range [][]string{
+		append(l.documents("keys", "offer"), "--node", l.node(), "--out", l.at.offer()),
+		append(append(l.documents("keys", "enroll"), "--node", l.node(), "--state", l.at.edgeState(), "--offer", l.at.offer(), "--out", l.at.reply()), l.edge...),
+		append(l.documents("keys", "accept"), "--reply", l.at.reply()),
+	} {
+		if _, err := l.kids.output(ctx, args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// documents begins a command line with a verb and the two documents.
+func (l *Lab) documents(verb ...string) []string {
+	return append(verb, "--policy", l.at.policy(), "--binding", l.at.binding())
+}
+
+func (l *Lab) initIdentity(ctx context.Context, state string, keys []string) (policy.Identity, error) {
+	out, err := l.kids.output(ctx, append([]string{"keys", "init", "--state", state, "-o", "json"}, keys...)...)
+	if err != nil {
+		return policy.Identity{}, err
+	}
+	var id struct {
+		PublicKey string `json:"publicKey"`
+	}
+	if err := json.Unmarshal(out, &id); err != nil {
+		return policy.Identity{}, fmt.Errorf("read identity: %w", err)
+	}
+	key, err := identity.ParsePublicKey(id.PublicKey)
+	if err != nil {
+		return policy.Identity{}, fmt.Errorf("read identity: %w", err)
+	}
+	return policy.NewIdentity(key.ECDSA())
+}
+
+func (l *Lab) writeDocuments() error {
+	for _, d := range []struct {
+		path string
+		doc  policy.Document
+	}{{l.at.policy(), l.policy}, {l.at.binding(), l.binding}} {
+		b, err := policy.Marshal(d.doc)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(d.path, b, 0o644); err != nil {
+			return fmt.Errorf("write document: %w", err)
+		}
+	}
+	_, err := policy.Load(l.at.policy(), l.at.binding())
+	return err
+}
+
+// StartAgent starts the agent and waits until it answers.
+func (l *Lab) StartAgent(ctx context.Context) (*Process, error) {
+	p, err := l.kids.start("agent", false, append(l.documents("run"), "--report-every", "1s")...)
+	if err != nil {
+		return nil, err
+	}
+	deadline := time.Now().Add(settle)
+	for {
+		s, err := l.Status(ctx)
+		if err == nil && s.PID == p.cmd.Process.Pid {
+			return p, nil
+		}
+		if time.Now().After(deadline) {
+			return nil, fmt.Errorf("agent does not answer: %w: %s", err, p.errs.String())
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for the agent: %w", ctx.Err())
+		case <-p.done:
+			return nil, errors.Join(errors.New("agent has ended"), p.failure())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// Status asks the agent.
+func (l *Lab) Status(ctx context.Context) (agent.Status, error) {
+	var s agent.Status
+	err := control.Get(ctx, l.at.controlSocket(), control.StatusPath, &s)
+	return s, err
+}
+
+// StartReader starts a reader whose lines, JSON objects, come out of Process.Lines.
+func (l *Lab) StartReader() (*Process, error) {
+	return l.kids.start("reader", true, "read", "--socket", l.at.ringSocket(), "-o", "json", "--from", "oldest")
+}
+
+// StartEdge starts the edge's node in the edge's network namespace. input names the source of its frames as `cellward seal`
+// takes it, names maps the source's buses to interfaces. state is its state folder; empty: the one that was enrolled.
+func (l *Lab) StartEdge(state string, names map[string]string, speed float64, input ...string) (*Process, error) {
+	if state == "" {
+		state = l.at.edgeState()
+	}
+	args := append(l.documents("seal"), "--node", l.node(), "--state", state,
+		"--netns", fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), l.edgeNS.File().Fd()), "--speed", fmt.Sprint(speed), "-o", "json")
+	for from, to := range names {
+		args = append(args, "--bus", from+"="+to)
+	}
+	args = append(args, l.edge...)
+	return l.kids.start("edge", false, append(args, input...)...)
+}
+
+// protected lists the identifiers of the binding by bus.
+func (l *Lab) protected() []target {
+	var all []target
+	for i, b := range l.Buses {
+		for _, n := range l.binding.Nodes {
+			for _, s := range n.Streams {
+				if s.Interface == b.Name {
+					all = append(all, target{i, uint32(s.CANID)})
+				}
+			}
+			for _, h := range n.Heartbeats {
+				if h.Interface == b.Name {
+					all = append(all, target{i, uint32(h.CANID)})
+				}
+			}
+		}
+	}
+	return all
+}
+
+func release() string {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return "unknown"
+	}
+	return unix.ByteSliceToString(u.Release[:])
+}

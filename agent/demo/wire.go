@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package demo
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cellward/cellward/loader"
+)
+
+// errorFrameEvery is how many forwarded frames pass between two CAN error frames.
+const errorFrameEvery = 256
+
+// Wire carries frames from the edge's interfaces to the gateway's, in order, and lets an attacker add his own behind each.
+type Wire struct {
+	buses    []*Bus
+	mu       sync.Mutex // one frame at a time goes over the wire, whatever its bus
+	attacker *attacker  // nil: nobody
+	record   func(bus int, f *loader.CANFrame)
+	errors   uint64 // error frames sent, under mu
+	carried  atomic.Uint64
+	stop     atomic.Bool
+	wg       sync.WaitGroup
+	failMu   sync.Mutex
+	failed   error
+}
+
+// StartWire carries what the edge sends to the gateway until Finish. record, if not nil, sees every frame before it is carried;
+// it is called by one goroutine at a time.
+func (l *Lab) StartWire(record func(bus int, f *loader.CANFrame)) *Wire {
+	return startWire(l.Buses, nil, record)
+}
+
+func startWire(buses []*Bus, a *attacker, record func(int, *loader.CANFrame)) *Wire {
+	w := &Wire{buses: buses, attacker: a, record: record}
+	for i := range buses {
+		w.wg.Go(func() {
+			if err := w.forward(i); err != nil {
+				w.failMu.Lock()
+				w.failed = errors.Join(w.failed, fmt.Errorf("carry frames of %s: %w", buses[i].Name, err))
+				w.failMu.Unlock()
+			}
+		})
+	}
+	return w
+}
+
+// pollEvery is how long a read waits before it looks whether the wire is to end.
+const pollEvery = 50 * time.Millisecond
+
+func (w *Wire) forward(i int) error {
+	f := frame{bus: i}
+	for {
+		size, err := w.buses[i].edge.read(&f.CANFrame, time.Now().Add(pollEvery))
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			if w.stop.Load() {
+				return nil
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		f.size = size
+		if err := w.carry(&f); err != nil {
+			return err
+		}
+	}
+}
+
+// carry puts one frame on the gateway's side, and behind it what the attacker makes of it.
+func (w *Wire) carry(f *frame) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.record != nil {
+		w.record(f.bus, &f.CANFrame)
+	}
+	if err := w.put(f); err != nil {
+		return err
+	}
+	n := w.carried.Add(1)
+	if w.attacker == nil {
+		return nil
+	}
+	if forged, ok := w.attacker.onSealed(f); ok {
+		if err := w.put(&forged); err != nil {
+			return err
+		}
+	}
+	if n%errorFrameEvery == 0 {
+		e := errorFrame(f.bus)
+		w.errors++
+		return w.put(&e)
+	}
+	return nil
+}
+
+func (w *Wire) put(f *frame) error { return w.buses[f.bus].gateway.write(&f.CANFrame, f.size) }
+
+// Finish waits until everything that was sent has been carried, and ends the wire.
+func (w *Wire) Finish() error {
+	// An edge that has ended has handed all its frames to its interfaces; what is left lies in their queues, and a wire that
+	// reads nothing for a whole poll has emptied them.
+	w.stop.Store(true)
+	w.wg.Wait()
+	w.failMu.Lock()
+	defer w.failMu.Unlock()
+	return w.failed
+}

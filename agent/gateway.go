@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cellward/cellward/agent/policy"
+	"github.com/cellward/cellward/agent/station"
+	"github.com/cellward/cellward/crypto/identity"
+)
+
+// ErrIdentity says that a state folder holds another identity than the one that the binding pins.
+var ErrIdentity = errors.New("identity in the state folder is not the one in the binding")
+
+// OpenGateway opens the gateway's state folder and TPM as the binding names them and checks its identity.
+func OpenGateway(ctx context.Context, b *policy.Binding) (*station.Station, error) {
+	s, err := station.Open(ctx, station.Options{Dir: b.Gateway.StateDirectory, TPM: b.Gateway.TPM})
+	if err != nil {
+		return nil, fmt.Errorf("open gateway: %w", err)
+	}
+	if s.Public.Kid() != identity.Kid(b.Gateway.Identity.KID) {
+		return nil, errors.Join(fmt.Errorf("open gateway: %w: %s, want %s", ErrIdentity, s.Public.Kid(), b.Gateway.Identity.KID), s.Close())
+	}
+	return s, nil
+}
+
+// RunGateway is Run on the gateway of opts.Set: it opens state folder and TPM and closes them at the end.
+func RunGateway(ctx context.Context, opts Options) (err error) {
+	if err := Harden(); err != nil {
+		return err
+	}
+	s, err := OpenGateway(ctx, opts.Set.Binding)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	// The first save of a new gateway needs the TPM; after that it is only needed to agree keys.
+	state, err := LoadState(s.Vault)
+	if err != nil {
+		return err
+	}
+	err = SaveState(s.Vault, state)
+	state.Wipe()
+	if err := errors.Join(err, s.ReleaseTPM()); err != nil {
+		return err
+	}
+	opts.Vault = s.Vault
+	return Run(ctx, opts)
+}

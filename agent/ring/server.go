@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ring
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// DefaultMaxClients bounds the readers of a ring.
+const DefaultMaxClients = 64
+
+// ServerConfig says where and to whom a ring is handed.
+type ServerConfig struct {
+	// Socket is the path of the Unix socket, at most 99 bytes. Empty: DefaultSocket. Its folder must exist and be
+	// writable to this process alone: who can write there can put a socket of his own in its place.
+	Socket string
+	// Group is the id of the group whose members may read, besides root and this process's user. 0: nobody else.
+	Group uint32
+	// MaxClients bounds the readers that are connected at one time. 0: DefaultMaxClients.
+	MaxClients int
+	// Replace takes the socket over from a live server instead of returning ErrInUse.
+	Replace bool
+}
+
+// ServerStats counts connections.
+type ServerStats struct {
+	Clients      int    // connected now
+	Served       uint64 // got the ring
+	Unauthorized uint64 // were refused for their user and groups
+	TooMany      uint64 // were refused for the bound on readers
+}
+
+// Server hands a ring to readers. It is safe for concurrent use.
+//
+// Who may read is decided twice, by the kernel both times. The socket file has mode 0660 and the configured group (0600
+// without one), so that connect(2) already fails for everybody else, supplementary groups included; and each accepted
+// connection's SO_PEERCRED and SO_PEERGROUPS are compared, in case the file's mode was loosened.
+//
+// A reader cannot hold the producer up. The server sends one small message into an empty socket buffer and never
+// waits for a reader; connections are bounded and nothing is kept for one but a goroutine that waits for its end; a
+// reader that sends anything is disconnected. The producer's goroutine shares nothing with the server but one counter.
+type Server struct {
+	producer *Producer
+	cfg      ServerConfig
+	fd       int    // read-only descriptor of the memory, the server's own
+	hello    []byte // what goes with it
+	listener *net.UnixListener
+	file     fs.FileInfo // of the socket, to know it again
+
+	mu      sync.Mutex
+	clients map[*net.UnixConn]struct{}
+	stats   ServerStats
+	closed  bool
+	wg      sync.WaitGroup
+}
+
+// Serve begins to hand the ring to readers. Close the server before the producer.
+func Serve(p *Producer, cfg ServerConfig) (*Server, error) {
+	if cfg.Socket == "" {
+		cfg.Socket = DefaultSocket
+	}
+	if cfg.MaxClients <= 0 {
+		cfg.MaxClients = DefaultMaxClients
+	}
+	fd, size, err := p.share()
+	if err != nil {
+		return nil, fmt.Errorf("serve ring: %w", err)
+	}
+	l, info, err := listen(cfg.Socket, cfg.Group, cfg.Replace)
+	if err != nil {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("serve ring: %w", err)
+	}
+	s := &Server{
+		producer: p, cfg: cfg, fd: fd, hello: encodeHello(helloRing, p.generation, size),
+		listener: l, file: info, clients: make(map[*net.UnixConn]struct{}),
+	}
+	s.wg.Go(s.accept)
+	return s, nil
+}
+
+// Stats returns the counts of now.
+func (s *Server) Stats() ServerStats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.stats
+	st.Clients = len(s.clients)
+	return st
+}
+
+// Close removes the socket and disconnects all readers, which tells them that the producer ends. Closing twice is
+// harmless.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	if sameFile(s.cfg.Socket, s.file) {
+		_ = os.Remove(s.cfg.Socket)
+	}
+	err := s.listener.Close()
+	for c := range s.clients {
+		_ = c.Close()
+	}
+	s.mu.Unlock()
+	s.wg.Wait()
+	_ = unix.Close(s.fd)
+	if err != nil {
+		return fmt.Errorf("close ring server: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) accept() {
+	// After a refusal or a failure (descriptors used up) the next connection waits a moment: a peer that connects in
+	// a loop costs a hundred system calls a second and no more.
+	const pause = 10 * time.Millisecond
+	for {
+		conn, err := s.listener.AcceptUnix()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil || !s.admit(conn) {
+			time.Sleep(pause)
+		}
+	}
+}
+
+// admit hands the ring to an authorised peer, or says why not.
+func (s *Server) admit(conn *net.UnixConn) bool {
+	p, err := peerOf(conn)
+	status := uint32(helloRing)
+	s.mu.Lock()
+	switch {
+	case s.closed:
+		s.mu.Unlock()
+		_ = conn.Close()
+		return false
+	case err != nil || !p.allowed(s.cfg.Group): // credentials that cannot be read are credentials that do not pass
+		status = helloNotAuthorized
+		s.stats.Unauthorized++
+	case len(s.clients) >= s.cfg.MaxClients:
+		status = helloTooMany
+		s.stats.TooMany++
+	default:
+		s.clients[conn] = struct{}{}
+	}
+	s.mu.Unlock()
+
+	// The socket's buffer is empty, so neither message waits; the deadline is for a kernel that disagrees.
+	_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
+	if status != helloRing {
+		_, _ = conn.Write(encodeHello(status, 0, 0))
+		_ = conn.Close()
+		return false
+	}
+	// Counted before the memory is handed over; see Publish.
+	s.producer.listeners.Add(1)
+	if _, _, err := conn.WriteMsgUnix(s.hello, unix.UnixRights(s.fd), nil); err != nil {
+		s.drop(conn)
+		return false
+	}
+	s.mu.Lock()
+	s.stats.Served++
+	s.mu.Unlock()
+	s.wg.Go(func() {
+		// Readers have nothing to say: the read ends when the reader does, or when it breaks the rule.
+		var b [1]byte
+		_, _ = conn.Read(b[:])
+		s.drop(conn)
+	})
+	return true
+}
+
+func (s *Server) drop(conn *net.UnixConn) {
+	s.producer.listeners.Add(-1)
+	s.mu.Lock()
+	delete(s.clients, conn)
+	s.mu.Unlock()
+	_ = conn.Close()
+}
+
+// share duplicates the read-only descriptor: with one of its own the server never takes the producer's lock.
+func (p *Producer) share() (fd int, size uint64, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.base == nil {
+		return -1, 0, ErrClosed
+	}
+	fd, err = unix.FcntlInt(uintptr(p.memory.fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return -1, 0, fmt.Errorf("duplicate descriptor of shared memory: %w", err)
+	}
+	return fd, uint64(len(p.memory.bytes)), nil
+}

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package station opens what a gateway or a node has of its own: its state folder, its TPM (or, on a node without one, a
+// software key), its identity key and its vault.
+//
+// It may import agent/vault and crypto/...
+package station
+
+import (
+	"context"
+	"crypto"
+	"crypto/elliptic"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/cellward/cellward/agent/vault"
+	"github.com/cellward/cellward/crypto/identity"
+	"github.com/cellward/cellward/crypto/tpm"
+)
+
+// Files of a state folder, besides the vault's.
+const (
+	identityFile = "identity.pem"
+	srkFile      = "srk-name"
+	softwareFile = "software.key"
+)
+
+// vaultName is the name of the vault in a state folder.
+const vaultName = "epochs"
+
+var (
+	// ErrNotInitialised says that the folder has no identity yet.
+	ErrNotInitialised = errors.New("state folder has no identity: run `cellward keys init`")
+	// ErrInitialised says that the folder has an identity already, which is never replaced.
+	ErrInitialised = errors.New("state folder has an identity already")
+	// ErrNoHSM says that neither a TPM nor a software key was named.
+	ErrNoHSM = errors.New("name a TPM, or ask for a software key")
+)
+
+// Options say where a station is. Exactly one of TPM and Software is given.
+type Options struct {
+	// Dir is the state folder. Init makes it if it is missing.
+	Dir string
+	// TPM is the path of a TPM device, or "unix:" and the path of a socket.
+	TPM string
+	// Software keeps the keys in files of the state folder instead: whoever reads the folder has them.
+	Software bool
+}
+
+// Station is an open state folder, locked against other processes. Its parts are safe for concurrent use as they say.
+type Station struct {
+	Dir    *vault.Dir
+	Vault  *vault.Vault
+	Signer crypto.Signer
+	Public *identity.PublicKey
+	// TPM is nil with a software key.
+	TPM *tpm.TPM
+}
+
+// Close gives everything back and wipes the vault's key.
+func (s *Station) Close() error {
+	var errs []error
+	if s.Vault != nil {
+		s.Vault.Wipe()
+	}
+	if s.TPM != nil {
+		errs = append(errs, s.TPM.Close())
+	}
+	if s.Dir != nil {
+		errs = append(errs, s.Dir.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// ReleaseTPM closes the TPM before the station: what is left needs no more than the vault's key in memory. A vault that was
+// never saved to needs the TPM for its first Save.
+func (s *Station) ReleaseTPM() error {
+	if s.TPM == nil {
+		return nil
+	}
+	t := s.TPM
+	s.TPM, s.Signer = nil, nil
+	return t.Close()
+}
+
+// Init makes the identity of a new station, in the TPM where there is one, and pins the TPM by the Name of its storage root
+// key. The identity is durable when Init returns.
+func Init(ctx context.Context, o Options) (_ *Station, err error) {
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make state folder: %w", err)
+	}
+	s, err := o.base(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	if _, err := s.Dir.ReadFile(identityFile); err == nil {
+		return nil, fmt.Errorf("%w: %s", ErrInitialised, o.Dir)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if err := o.makeIdentity(ctx, s); err != nil {
+		return nil, err
+	}
+	return s, o.open(s)
+}
+
+// Open opens a station that Init has made. A TPM with another storage root key is refused (tpm.ErrOtherTPM).
+func Open(ctx context.Context, o Options) (_ *Station, err error) {
+	var pin tpm.Name
+	if o.TPM != "" {
+		b, err := os.ReadFile(filepath.Join(o.Dir, srkFile))
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("%w: %s", ErrNotInitialised, o.Dir)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read pinned name of the storage root key: %w", err)
+		}
+		if pin, err = tpm.ParseName(strings.TrimSpace(string(b))); err != nil {
+			return nil, fmt.Errorf("read pinned name of the storage root key in %s: %w", o.Dir, err)
+		}
+	}
+	s, err := o.base(ctx, pin)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	b, err := s.Dir.ReadFile(identityFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %s", ErrNotInitialised, o.Dir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if o.Software {
+		s.Signer, err = identity.ReadPrivateKey(filepath.Join(o.Dir, identityFile))
+	} else {
+		s.Signer, err = s.TPM.ParseSigningKey(b, nil)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read identity in %s: %w", o.Dir, err)
+	}
+	return s, o.open(s)
+}
+
+// base opens folder and TPM.
+func (o *Options) base(ctx context.Context, pin tpm.Name) (*Station, error) {
+	if (o.TPM == "") != o.Software {
+		return nil, ErrNoHSM
+	}
+	dir, err := vault.OpenDir(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Station{Dir: dir}
+	if o.Software {
+		return s, nil
+	}
+	if s.TPM, err = tpm.Open(ctx, o.TPM, tpm.Options{SRKName: pin}); err != nil {
+		return nil, errors.Join(fmt.Errorf("open TPM %s: %w", o.TPM, err), s.Close())
+	}
+	return s, nil
+}
+
+// makeIdentity makes the identity key and stores it last, so that a folder with an identity is complete.
+func (o *Options) makeIdentity(ctx context.Context, s *Station) error {
+	if o.Software {
+		key, err := identity.GenerateKey(elliptic.P384())
+		if err != nil {
+			return fmt.Errorf("make identity: %w", err)
+		}
+		if err := makeSoftwareKey(s.Dir); err != nil {
+			return err
+		}
+		if err := identity.WritePrivateKey(filepath.Join(o.Dir, identityFile), key); err != nil {
+			return fmt.Errorf("store identity: %w", err)
+		}
+		s.Signer = key
+		return nil
+	}
+	key, err := s.TPM.CreateSigningKey(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("make identity: %w", err)
+	}
+	if err := vault.Replace(s.Dir, srkFile, []byte(s.TPM.SRKName().String()+"\n")); err != nil {
+		return fmt.Errorf("pin storage root key: %w", err)
+	}
+	if err := vault.Replace(s.Dir, identityFile, key.PEM()); err != nil {
+		return fmt.Errorf("store identity: %w", err)
+	}
+	s.Signer = key
+	return nil
+}
+
+// open reads the vault and checks the identity.
+func (o *Options) open(s *Station) error {
+	var err error
+	if s.Public, err = identity.NewPublicKey(s.Signer.Public()); err != nil {
+		return fmt.Errorf("read identity in %s: %w", o.Dir, err)
+	}
+	var sealer vault.Sealer
+	if o.Software {
+		sealer, err = openSoftwareKey(s.Dir)
+	} else {
+		sealer = tpm.Sealer{TPM: s.TPM}
+	}
+	if err != nil {
+		return err
+	}
+	s.Vault, err = vault.Open(s.Dir, vaultName, sealer)
+	return err
+}

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/cellward/cellward/loader"
+)
+
+// WriteText writes s as tables: the agent, its interfaces with the verdicts that occurred, nodes, streams.
+func (s *Status) WriteText(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "agent\tpid %d, version %s, engine %s, up %v\n", s.PID, s.Version, s.Engine, time.Duration(s.UptimeS)*time.Second)
+	fmt.Fprintf(t, "policy\t%s\n", s.Policy)
+	fmt.Fprintf(t, "binding\t%s\n", s.Binding)
+	if s.SaveError != "" {
+		fmt.Fprintf(t, "STATE NOT WRITTEN\t%s\n", s.SaveError)
+	}
+	for _, i := range s.Interfaces {
+		fmt.Fprintf(t, "\ninterface %s\tslot %d, %s, ring %d of %d bytes\n", i.Name, i.Slot, i.Carrier, i.RingUsed, i.RingSize)
+		for v := range loader.NumVerdicts {
+			if n := i.Verdicts[loader.Verdict(v).String()]; n > 0 {
+				fmt.Fprintf(t, "  %s\t%d\n", loader.Verdict(v), n)
+			}
+		}
+	}
+	fmt.Fprintf(t, "\nNODE\tKID\tEPOCH\tAGE\tAGREED BY\tHIGHEST VERIFIED\n")
+	for _, n := range s.Nodes {
+		if len(n.Epochs) == 0 {
+			fmt.Fprintf(t, "%s\t%s\tnone\t-\t-\t%d\n", n.Name, n.KID, n.Verified)
+		}
+		for _, e := range n.Epochs {
+			fmt.Fprintf(t, "%s\t%s\t%d\t%v\t%s\t%d\n", n.Name, n.KID, e.Number, time.Duration(e.AgeS)*time.Second, e.Method, n.Verified)
+		}
+	}
+	fmt.Fprintf(t, "\nSTREAM\tBUS\tID\tSOURCE\tSENSITIVITY\tRATE\tHIGHEST\tPUBLISHED\tLOST\tMISSING\tDELETED\tSHED\n")
+	for _, r := range s.Streams {
+		source, sensitivity, rate := r.Source, r.Sensitivity, r.SamplingRate
+		if source == "" {
+			source, sensitivity, rate = r.Role, "-", "-"
+		}
+		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\n", r.Stream, r.Interface, r.CANID, source, sensitivity, rate,
+			r.Highest, r.Published, r.Lost, r.Missing, r.Deleted-r.Corrected, r.Shed)
+	}
+	if err := t.Flush(); err != nil {
+		return fmt.Errorf("write status: %w", err)
+	}
+	return nil
+}
