@@ -197,9 +197,9 @@ func (r *rig) agree(number uint32, base uint64) {
 	}
 	hash := r.set.Nodes[0].BindingHash
 	var run edge.Run
-	_, err = store.Enroll(edge.Agreement{Epoch: number, BindingHash: hash, Agreed: time.Now().Unix()}, func(_ uint32, x edge.Run) ([48]byte, []byte, error) {
+	_, err = store.Enroll(edge.Agreement{Epoch: number, BindingHash: hash, Agreed: time.Now().Unix()}, func(_ uint32, x edge.Run) ([]byte, schedule.PRK, error) {
 		run = x
-		return prk, []byte("reply"), nil
+		return []byte("reply"), prk, nil
 	})
 	if err != nil {
 		r.t.Fatal(err)

@@ -16,7 +16,6 @@ import (
 	"github.com/cellward/cellward/agent"
 	"github.com/cellward/cellward/agent/control"
 	"github.com/cellward/cellward/agent/policy"
-	"github.com/cellward/cellward/crypto/identity"
 	"github.com/cellward/cellward/crypto/tpm/swtpm"
 	"github.com/cellward/cellward/loader"
 )
@@ -168,11 +167,7 @@ func (l *Lab) initIdentity(ctx context.Context, state string, keys []string) (po
 	if err := json.Unmarshal(out, &id); err != nil {
 		return policy.Identity{}, fmt.Errorf("read identity: %w", err)
 	}
-	key, err := identity.ParsePublicKey(id.PublicKey)
-	if err != nil {
-		return policy.Identity{}, fmt.Errorf("read identity: %w", err)
-	}
-	return policy.NewIdentity(key.ECDSA())
+	return policy.ParseIdentity(id.PublicKey)
 }
 
 func (l *Lab) writeDocuments() error {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"github.com/cellward/cellward/crypto/identity"
+	"github.com/cellward/cellward/crypto/schedule"
 )
 
 // Vault keeps one sealed state. Save returns after the state is durable; agent/vault implements it.
@@ -95,9 +96,9 @@ type Agreement struct {
 }
 
 // Enroll moves the node to a new epoch. answer is called with the node's old floor, the epoch's first counter and the run
-// that goes into the reply; it returns the secret and the reply. Floor, secret and ceiling are durable, in one step, before
+// that goes into the reply; it returns the reply and the secret. Floor, secret and ceiling are durable, in one step, before
 // Enroll returns the reply.
-func (s *Store) Enroll(a Agreement, answer func(floor uint32, run Run) (prk [48]byte, reply []byte, err error)) ([]byte, error) {
+func (s *Store) Enroll(a Agreement, answer func(floor uint32, run Run) (reply []byte, prk schedule.PRK, err error)) ([]byte, error) {
 	var reply []byte
 	err := s.change(func(next *State) error {
 		floor := next.Floor
@@ -105,8 +106,8 @@ func (s *Store) Enroll(a Agreement, answer func(floor uint32, run Run) (prk [48]
 		if err != nil {
 			return err
 		}
-		prk, r, err := answer(floor, run)
-		defer clear(prk[:])
+		r, prk, err := answer(floor, run)
+		defer prk.Wipe()
 		if err != nil {
 			return err
 		}

@@ -70,6 +70,12 @@ func play(role, socket string) error {
 	return errors.New("unknown role")
 }
 
+// endWithParent ends this process when its standard input does, so that none outlives a test that was cut short.
+func endWithParent() {
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	os.Exit(1)
+}
+
 // account is what a reading process reports.
 type account struct {
 	Start, Read, Missed, Next uint64
@@ -82,6 +88,7 @@ func playReader(socket string) error {
 		return err
 	}
 	a := account{Start: r.position.Load()}
+	go endWithParent()
 	fmt.Println("ready")
 	a = readAll(r, a, func(uint64) {})
 	return json.NewEncoder(os.Stdout).Encode(a)
@@ -132,6 +139,7 @@ func playProducer(socket string, halfway bool) error {
 		p.fill(batch[:5], 1)
 		return syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	}
+	go endWithParent()
 	rng := rand.New(rand.NewPCG(uint64(os.Getpid()), 0))
 	var batch []Sample
 	for {

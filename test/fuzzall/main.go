@@ -86,7 +86,7 @@ func find() ([]target, error) {
 
 // fuzz runs one target and returns the number of executions that go test printed last.
 func (t target) fuzz(fuzztime string) (execs string, out []byte, err error) {
-	out, err = exec.Command("go", "test", "-run", "^$", "-fuzz", "^"+t.name+"$", "-fuzztime", fuzztime, t.pkg).CombinedOutput()
+	out, err = exec.Command("go", "test", "-run", "^$", "-fuzz", "^"+t.name+"$", "-fuzztime", fuzztime, "-fuzzminimizetime", "5x", t.pkg).CombinedOutput()
 	if err != nil {
 		return "", out, fmt.Errorf("go test -fuzz: %w", err)
 	}

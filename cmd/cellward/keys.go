@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cellward/cellward/agent"
+	"github.com/cellward/cellward/agent/keys"
+)
+
+// maxMessage bounds what is read as an offer or a reply.
+const maxMessage = 64 << 10
+
+func newKeysCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "keys",
+		Short: "Make identities and agree epochs between gateway and nodes",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			return agent.Harden()
+		},
+	}
+	cmd.AddCommand(newKeysInitCommand(), newKeysOfferCommand(), newKeysEnrollCommand(), newKeysAcceptCommand(), newKeysListCommand())
+	return cmd
+}
+
+func newKeysInitCommand() *cobra.Command {
+	var at stationFlags
+	cmd := &cobra.Command{
+		Use:   "init",
+		Short: "Make the identity of a gateway or node, in its TPM",
+		Args:  cobra.NoArgs,
+	}
+	at.flags(cmd)
+	output := outputFlag(cmd, "text", "json")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		id, err := keys.Init(cmd.Context(), at.opts)
+		if err != nil {
+			return err
+		}
+		return say(cmd.OutOrStdout(), *output, id, "identity: {kid: \"%s\", publicKey: \"%s\"}\n", id.KID, id.PublicKey)
+	}
+	return cmd
+}
+
+func newKeysOfferCommand() *cobra.Command {
+	var docs documents
+	var node, out string
+	cmd := &cobra.Command{
+		Use:   "offer",
+		Short: "On the gateway: offer a node its next epoch",
+		Args:  cobra.NoArgs,
+	}
+	docs.flags(cmd)
+	output := outputFlag(cmd, "text", "json")
+	cmd.Flags().StringVar(&node, "node", "", "node of the binding (required)")
+	cmd.Flags().StringVar(&out, "out", "", "file for the offer (required)")
+	_ = cmd.MarkFlagRequired("node")
+	_ = cmd.MarkFlagRequired("out")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		set, err := docs.load()
+		if err != nil {
+			return err
+		}
+		o, err := keys.Offer(cmd.Context(), set, node)
+		if err != nil {
+			return err
+		}
+		if err := writeMessage(out, o.Bytes); err != nil {
+			return err
+		}
+		return say(cmd.OutOrStdout(), *output, o, "offer of epoch %d to node %s; compare its fingerprint on the node's side:\n%s\n", o.Epoch, o.Node, o.Fingerprint)
+	}
+	return cmd
+}
+
+func newKeysEnrollCommand() *cobra.Command {
+	var docs documents
+	var at stationFlags
+	var node, in, out string
+	cmd := &cobra.Command{
+		Use:   "enroll",
+		Short: "On the node: take an offer and reply to it",
+		Args:  cobra.NoArgs,
+	}
+	docs.flags(cmd)
+	at.flags(cmd)
+	output := outputFlag(cmd, "text", "json")
+	cmd.Flags().StringVar(&node, "node", "", "node of the binding (required)")
+	cmd.Flags().StringVar(&in, "offer", "", "file with the offer (required)")
+	cmd.Flags().StringVar(&out, "out", "", "file for the reply (required)")
+	for _, f := range []string{"node", "offer", "out"} {
+		_ = cmd.MarkFlagRequired(f)
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		set, err := docs.load()
+		if err != nil {
+			return err
+		}
+		msg, err := readMessage(in)
+		if err != nil {
+			return err
+		}
+		e, err := keys.Enroll(cmd.Context(), set, node, at.opts, msg)
+		if err != nil {
+			return err
+		}
+		if err := writeMessage(out, e.Reply); err != nil {
+			return err
+		}
+		return say(cmd.OutOrStdout(), *output, e, "node %s has taken epoch %d, counters from %d; fingerprint of the offer:\n%s\n", e.Node, e.Epoch, e.FirstCounter, e.Fingerprint)
+	}
+	return cmd
+}
+
+func newKeysAcceptCommand() *cobra.Command {
+	var docs documents
+	var in string
+	cmd := &cobra.Command{
+		Use:   "accept",
+		Short: "On the gateway: accept a node's reply",
+		Args:  cobra.NoArgs,
+	}
+	docs.flags(cmd)
+	output := outputFlag(cmd, "text", "json")
+	cmd.Flags().StringVar(&in, "reply", "", "file with the reply (required)")
+	_ = cmd.MarkFlagRequired("reply")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		set, err := docs.load()
+		if err != nil {
+			return err
+		}
+		msg, err := readMessage(in)
+		if err != nil {
+			return err
+		}
+		a, err := keys.Accept(cmd.Context(), set, msg)
+		if err != nil {
+			return err
+		}
+		return say(cmd.OutOrStdout(), *output, a, "epoch %d of node %s is agreed, counters from %d\n", a.Epoch, a.Node, a.FirstCounter)
+	}
+	return cmd
+}
+
+func newKeysListCommand() *cobra.Command {
+	var docs documents
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "On the gateway: show the nodes' epochs and pending offers",
+		Args:  cobra.NoArgs,
+	}
+	docs.flags(cmd)
+	output := outputFlag(cmd, "text", "json")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		set, err := docs.load()
+		if err != nil {
+			return err
+		}
+		all, err := keys.List(cmd.Context(), set)
+		if err != nil {
+			return err
+		}
+		if *output == "json" {
+			return say(cmd.OutOrStdout(), *output, all, "")
+		}
+		return keys.WriteList(cmd.OutOrStdout(), all)
+	}
+	return cmd
+}
+
+// say writes v as JSON, or a sentence.
+func say(w io.Writer, format string, v any, text string, args ...any) error {
+	if format == "json" {
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		return e.Encode(v)
+	}
+	_, err := fmt.Fprintf(w, text, args...)
+	return err
+}
+
+func readMessage(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read message: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxMessage+1))
+	if err != nil {
+		return nil, fmt.Errorf("read message: %w", err)
+	}
+	if len(b) > maxMessage {
+		return nil, fmt.Errorf("read message: %s is longer than any offer or reply", path)
+	}
+	return b, nil
+}
+
+func writeMessage(path string, b []byte) error {
+	if err := os.WriteFile(path, b, 0o644); err != nil {
+		return fmt.Errorf("write message: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cellward/cellward/agent"
+	"github.com/cellward/cellward/agent/policy"
+)
+
+// documents are the two documents that most verbs need.
+type documents struct{ policy, binding string }
+
+func (d *documents) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&d.policy, "policy", "/etc/cellward/policy.yaml", "policy document")
+	cmd.Flags().StringVar(&d.binding, "binding", "/etc/cellward/binding.yaml", "binding document")
+}
+
+func (d *documents) load() (*policy.Set, error) { return policy.Load(d.policy, d.binding) }
+
+func newRunCommand() *cobra.Command {
+	var docs documents
+	var every time.Duration
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run the gateway's agent: filter, verify, publish",
+		Long: `Run the gateway's agent: attach the filter to the binding's interfaces, verify what it lets through, and publish accepted samples
+in the shared-memory ring. Ends cleanly on SIGTERM and SIGINT; the filter stays attached, so protected identifiers stay closed, and
+what comes in meanwhile is taken by the next run. Security events go to stderr as JSON lines, one per kind and interval.`,
+		Args: cobra.NoArgs,
+	}
+	docs.flags(cmd)
+	cmd.Flags().DurationVar(&every, "report-every", 10*time.Second, "interval of the lines about refused frames")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		set, err := docs.load()
+		if err != nil {
+			return err
+		}
+		return agent.RunGateway(cmd.Context(), agent.Options{
+			Set: set, Log: slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), nil)), ReportEvery: every, Version: agent.Build().Version,
+		})
+	}
+	return cmd
+}

@@ -1,0 +1,569 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package loader
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+
+	"github.com/cellward/cellward/bpf/can"
+)
+
+// Sizes of a bus's rings if its options name none.
+const (
+	DefaultCandidates = 4 << 20
+	DefaultControl    = 256 << 10
+)
+
+const (
+	busPrefix = "bus_"
+	linkPin   = "link"
+)
+
+// Errors of [Set.Attach].
+var (
+	ErrNotCAN   = errors.New("interface is not a CAN interface")
+	ErrRingSize = errors.New("pinned ring has another size")
+	ErrBusSlot  = errors.New("interface slot is out of range or taken twice")
+)
+
+// BusOptions says which interface to attach to. Interface and Slot are required.
+type BusOptions struct {
+	// Interface is the link's name, in Netns if that is not nil, else in the caller's network namespace.
+	Interface string
+	Netns     *Netns
+
+	// Slot is the interface's stable number, 1 to MaxIfaces-1. It must be the same in every run: stream
+	// keys and pins go by it.
+	Slot uint32
+
+	// Candidates and Control are the ring sizes in bytes, powers of two and multiples of the page size. 0
+	// takes the default, or the size of a pinned ring as it is.
+	Candidates, Control int
+}
+
+// Bus is an interface with the filter attached. Its methods are for one goroutine; its rings are for one
+// reader each.
+type Bus struct {
+	name  string
+	slot  uint32
+	index int
+
+	maps     map[string]*ebpf.Map
+	prog     *ebpf.Program
+	link     link.Link
+	counters *table[Counters]
+
+	candidates, control *Ring
+}
+
+// Name returns the interface's name.
+func (b *Bus) Name() string { return b.name }
+
+// Slot returns the interface's slot.
+func (b *Bus) Slot() uint32 { return b.slot }
+
+// Index returns the interface's index at the time of Attach.
+func (b *Bus) Index() int { return b.index }
+
+// Candidates returns the ring of samples and heartbeats.
+func (b *Bus) Candidates() *Ring { return b.candidates }
+
+// Control returns the ring of start records.
+func (b *Bus) Control() *Ring { return b.control }
+
+// FilterCounts returns the filter's verdict counts, summed over all CPUs. It makes no system call.
+func (b *Bus) FilterCounts() (sum Counts) {
+	for i := range b.counters.entries {
+		b.counters.entries[i].AddTo(&sum)
+	}
+	return sum
+}
+
+func (b *Bus) close() error {
+	errs := []error{b.candidates.close(), b.control.close(), b.counters.close()}
+	if b.link != nil {
+		errs = append(errs, b.link.Close())
+	}
+	if b.prog != nil {
+		errs = append(errs, b.prog.Close())
+	}
+	for _, m := range b.maps {
+		errs = append(errs, m.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// attachment is one bus on its way through Attach.
+type attachment struct {
+	bus  *Bus
+	opts BusOptions
+	pins string // folder of the pins in the end
+	tmp  string // folder of the pins for now; empty if they are there already
+
+	old      *ebpf.Program // what the pinned link ran before
+	updated  bool          // the pinned link runs our program
+	replaced bool          // the pinned link was of an interface that is gone
+}
+
+// Attach loads a program instance per bus and attaches it, or, where an earlier run has, takes over its link
+// and rings and replaces the program in one step: no frame goes unjudged and none is lost. Either all buses
+// are attached or, with an error, what was there before is left as it was; a process killed in Attach can
+// leave some attached, which the next Attach takes over. ebpf.ErrNotSupported means a kernel without tcx
+// (before 6.6).
+//
+// Streams must be in the table before: until then their identifiers pass.
+func (s *Set) Attach(options ...BusOptions) (buses []*Bus, err error) {
+	unlock, err := lockFolder(s.root)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if err := removeStale(s.root); err != nil {
+		return nil, err
+	}
+
+	var all []*attachment
+	defer func() {
+		if err != nil {
+			for _, a := range all {
+				err = errors.Join(err, a.undo(), a.bus.close())
+			}
+			buses = nil
+		}
+		for _, a := range all {
+			if a.old != nil {
+				err = errors.Join(err, a.old.Close())
+			}
+		}
+	}()
+
+	// What can fail for many reasons comes first and changes nothing that anybody sees.
+	taken := make(map[uint32]bool)
+	for _, b := range s.buses {
+		taken[b.slot] = true
+	}
+	for _, o := range options {
+		if o.Slot == 0 || o.Slot >= MaxIfaces || taken[o.Slot] {
+			return nil, fmt.Errorf("attach %s: %w: %d", o.Interface, ErrBusSlot, o.Slot)
+		}
+		taken[o.Slot] = true
+		a := &attachment{
+			bus: &Bus{name: o.Interface, slot: o.Slot, maps: make(map[string]*ebpf.Map)}, opts: o,
+			pins: s.path(busPrefix + strconv.Itoa(int(o.Slot))),
+		}
+		all = append(all, a)
+		if err := s.prepare(a); err != nil {
+			return nil, fmt.Errorf("attach %s: %w", o.Interface, err)
+		}
+	}
+	// Then the hooks, new ones before those that already filter.
+	for _, a := range all {
+		if err := a.attach(s.root); err != nil {
+			return nil, fmt.Errorf("attach %s: %w", a.opts.Interface, err)
+		}
+	}
+	for _, a := range all {
+		if err := a.update(); err != nil {
+			return nil, fmt.Errorf("attach %s: %w", a.opts.Interface, err)
+		}
+	}
+	// Last the names.
+	for _, a := range all {
+		if err := a.publish(); err != nil {
+			return nil, fmt.Errorf("attach %s: %w", a.opts.Interface, err)
+		}
+	}
+	for _, a := range all {
+		buses = append(buses, a.bus)
+	}
+	s.buses = append(s.buses, buses...)
+	return buses, nil
+}
+
+// prepare finds the interface, opens or makes the bus's maps and loads the program.
+func (s *Set) prepare(a *attachment) error {
+	err := a.opts.Netns.Do(func() error {
+		links, err := DialLinks()
+		if err != nil {
+			return err
+		}
+		l, err := links.ByName(a.opts.Interface)
+		if err := errors.Join(err, links.Close()); err != nil {
+			return err
+		}
+		if l.Type != ARPHRDCAN {
+			return fmt.Errorf("%w: link type %d", ErrNotCAN, l.Type)
+		}
+		a.bus.index = l.Index
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+
+	_, err = os.Stat(a.pins)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		err = s.makeBusMaps(a)
+	case err == nil:
+		err = s.openBus(a)
+	}
+	if err != nil {
+		return err
+	}
+	b := a.bus
+	b.counters, err = mapTable[Counters](b.maps[can.FilterMapFilterCounters])
+	if err != nil {
+		return err
+	}
+	if b.candidates, err = NewRing(b.maps[can.FilterMapCandidates]); err != nil {
+		return err
+	}
+	if b.control, err = NewRing(b.maps[can.FilterMapControl]); err != nil {
+		return err
+	}
+	return s.load(b)
+}
+
+// busSpecs returns the specs of a bus's own maps with the sizes filled in; a ring size of 0 means default.
+func (s *Set) busSpecs(opts BusOptions) (map[string]*ebpf.MapSpec, error) {
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return nil, fmt.Errorf("count CPUs: %w", err)
+	}
+	specs := make(map[string]*ebpf.MapSpec)
+	for name, size := range map[string]int{
+		can.FilterMapCandidates:     orDefault(opts.Candidates, DefaultCandidates),
+		can.FilterMapControl:        orDefault(opts.Control, DefaultControl),
+		can.FilterMapFilterCounters: cpus,
+	} {
+		specs[name] = s.spec.Maps[name].Copy()
+		specs[name].MaxEntries = uint32(size)
+		if specs[name].Type == ebpf.RingBuf && (bits.OnesCount(uint(size)) != 1 || size < os.Getpagesize() || size > 1<<30) {
+			return nil, fmt.Errorf("%w: %d bytes for %s is not a power of two between a page and 1 GiB", ErrRingSize, size, name)
+		}
+	}
+	return specs, nil
+}
+
+func orDefault(size, def int) int {
+	if size == 0 {
+		return def
+	}
+	return size
+}
+
+func (s *Set) makeBusMaps(a *attachment) error {
+	specs, err := s.busSpecs(a.opts)
+	if err != nil {
+		return err
+	}
+	for name, spec := range specs {
+		if a.bus.maps[name], err = ebpf.NewMap(spec); err != nil {
+			delete(a.bus.maps, name)
+			return fmt.Errorf("create map %s: %w", name, err)
+		}
+	}
+	// Folder and pins come now and the name at the end, so what can fail of them fails before the hook is
+	// set. A process killed before the end leaves a stale folder, and the next one removes it.
+	if a.tmp, err = os.MkdirTemp(s.root, tmpPrefix); err != nil {
+		return fmt.Errorf("make folder for pins: %w", err)
+	}
+	for name, m := range a.bus.maps {
+		if err := m.Pin(filepath.Join(a.tmp, name)); err != nil {
+			return fmt.Errorf("pin map %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// openBus opens what an earlier run has pinned.
+func (s *Set) openBus(a *attachment) error {
+	specs, err := s.busSpecs(a.opts)
+	if err != nil {
+		return err
+	}
+	wanted := map[string]int{can.FilterMapCandidates: a.opts.Candidates, can.FilterMapControl: a.opts.Control}
+	for name, spec := range specs {
+		if spec.Type == ebpf.RingBuf {
+			spec.MaxEntries = 0 // any; looked at below
+		}
+		m, err := openPinned(filepath.Join(a.pins, name), spec)
+		if err != nil {
+			return err
+		}
+		a.bus.maps[name] = m
+		// A ring cannot grow, and a new one would lose what lies unread in the old.
+		if size := wanted[name]; size != 0 && uint32(size) != m.MaxEntries() {
+			return fmt.Errorf("%w: %s has %d bytes, want %d", ErrRingSize, name, m.MaxEntries(), size)
+		}
+	}
+	a.bus.link, err = link.LoadPinnedLink(filepath.Join(a.pins, linkPin), nil)
+	switch {
+	case errors.Is(err, os.ErrNotExist): // somebody removed the pin, which took the filter off
+		a.bus.link = nil
+		return nil
+	case err != nil:
+		a.bus.link = nil
+		return fmt.Errorf("open pinned link: %w", err)
+	default:
+		return nil
+	}
+}
+
+// load loads the bus's program instance.
+func (s *Set) load(b *Bus) error {
+	spec := s.spec.Copy()
+	if err := configure(spec, b.slot, b.maps[can.FilterMapCandidates].MaxEntries()); err != nil {
+		return err
+	}
+	replacements := make(map[string]*ebpf.Map)
+	for _, name := range sharedMaps() {
+		replacements[name] = s.maps[name]
+	}
+	for _, name := range busMaps() {
+		m := b.maps[name]
+		replacements[name] = m
+		spec.Maps[name].MaxEntries = m.MaxEntries()
+	}
+	var objects struct {
+		CanIngress *ebpf.Program `ebpf:"can_ingress"`
+	}
+	if err := spec.LoadAndAssign(&objects, &ebpf.CollectionOptions{MapReplacements: replacements}); err != nil {
+		return fmt.Errorf("load filter: %w", err)
+	}
+	b.prog = objects.CanIngress
+	return nil
+}
+
+// configure sets the constants of a program instance.
+func configure(spec *ebpf.CollectionSpec, slot, candidates uint32) error {
+	return errors.Join(
+		spec.Variables[can.FilterVarCwIface].Set(slot),
+		spec.Variables[can.FilterVarCwRingQuarter].Set(candidates/4),
+	)
+}
+
+// attach sets the hook where none is, in front of whatever else is attached: a program before ours could end
+// the chain and let a protected identifier through.
+func (a *attachment) attach(root string) error {
+	b := a.bus
+	attached, err := a.attached()
+	if err != nil || attached {
+		return err
+	}
+	if a.tmp == "" {
+		// Maps are pinned, but the interface that the link was attached to is gone or was made anew.
+		a.replaced = true
+		if b.link != nil {
+			if err := b.link.Close(); err != nil {
+				return fmt.Errorf("close link of a former interface: %w", err)
+			}
+			b.link = nil
+		}
+		if a.tmp, err = os.MkdirTemp(root, tmpPrefix); err != nil {
+			return fmt.Errorf("make folder for pins: %w", err)
+		}
+	}
+	err = a.opts.Netns.Do(func() (err error) {
+		b.link, err = link.AttachTCX(link.TCXOptions{
+			Interface: b.index, Program: b.prog, Attach: ebpf.AttachTCXIngress, Anchor: link.Head(),
+		})
+		return err
+	})
+	if err != nil {
+		b.link = nil
+		return err
+	}
+	if err := b.link.Pin(filepath.Join(a.tmp, linkPin)); err != nil {
+		return fmt.Errorf("pin link: %w", err)
+	}
+	return nil
+}
+
+// attached reports whether the bus's link is at the interface's hook. The kernel is asked about the
+// interface and not about the link, because interface indexes of two network namespaces may be equal.
+func (a *attachment) attached() (bool, error) {
+	if a.bus.link == nil {
+		return false, nil
+	}
+	info, err := a.bus.link.Info()
+	if err != nil {
+		return false, fmt.Errorf("ask for link: %w", err)
+	}
+	var hook *link.QueryResult
+	err = a.opts.Netns.Do(func() (err error) {
+		hook, err = link.QueryPrograms(link.QueryOptions{Target: a.bus.index, Attach: ebpf.AttachTCXIngress})
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("ask for programs at the hook: %w", err)
+	}
+	for _, p := range hook.Programs {
+		if id, ok := p.LinkID(); ok && id == info.ID {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// update replaces the program of a link that an earlier run attached.
+func (a *attachment) update() error {
+	if a.tmp != "" {
+		return nil // the link is new
+	}
+	info, err := a.bus.link.Info()
+	if err != nil {
+		return fmt.Errorf("ask for link: %w", err)
+	}
+	if a.old, err = ebpf.NewProgramFromID(info.Program); err != nil {
+		return fmt.Errorf("open program of the pinned link: %w", err)
+	}
+	if err := a.bus.link.Update(a.bus.prog); err != nil {
+		return fmt.Errorf("replace program: %w", err)
+	}
+	a.updated = true
+	return nil
+}
+
+// publish gives the pins their final names.
+func (a *attachment) publish() error {
+	switch {
+	case a.tmp == "":
+		return nil
+	case a.replaced:
+		if err := os.Rename(filepath.Join(a.tmp, linkPin), filepath.Join(a.pins, linkPin)); err != nil {
+			return fmt.Errorf("name pinned link: %w", err)
+		}
+		empty := a.tmp
+		a.tmp = filepath.Join(a.pins, linkPin) // undo must know it by this name
+		if err := os.Remove(empty); err != nil {
+			return fmt.Errorf("remove folder for pins: %w", err)
+		}
+	default:
+		if err := os.Rename(a.tmp, a.pins); err != nil {
+			return fmt.Errorf("name pins: %w", err)
+		}
+		a.tmp = a.pins
+	}
+	return nil
+}
+
+// undo takes back what Attach has done to this bus.
+func (a *attachment) undo() error {
+	var errs []error
+	if a.updated {
+		if err := a.bus.link.Update(a.old); err != nil {
+			errs = append(errs, fmt.Errorf("put back program: %w", err))
+		}
+	}
+	if a.tmp != "" {
+		if err := os.RemoveAll(a.tmp); err != nil {
+			errs = append(errs, fmt.Errorf("remove pins: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Detach takes the filter off the given slots' interfaces, or off all if none is given, and removes their
+// pins, rings and what lies unread in them; and the shared maps when no bus is left. It opens the bus, and
+// nothing else does. It needs no Set and minds no layout, so it also ends what another build has left.
+// Detaching what is not attached is no error.
+func Detach(root string, slots ...uint32) error {
+	if root == "" {
+		root = DefaultRoot
+	}
+	// What is not in a bpffs cannot be our pins, and what is found there must not be removed.
+	if on, err := onBPFFS(root); err != nil || !on {
+		return err
+	}
+	if _, err := os.Stat(root); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	unlock, err := lockFolder(root)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := removeStale(root); err != nil {
+		return err
+	}
+	all, err := pinnedSlots(root)
+	if err != nil {
+		return err
+	}
+	if len(slots) == 0 {
+		slots = all
+	}
+	var errs []error
+	for _, slot := range slots {
+		if err := detachBus(filepath.Join(root, busPrefix+strconv.Itoa(int(slot)))); err != nil {
+			errs = append(errs, fmt.Errorf("detach interface slot %d: %w", slot, err))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if left, err := pinnedSlots(root); err != nil || len(left) > 0 {
+		return err
+	}
+	if err := os.RemoveAll(filepath.Join(root, mapsFolder)); err != nil {
+		return fmt.Errorf("remove pinned maps: %w", err)
+	}
+	// A root that is a mount point stays: who mounted it is not known.
+	if err := os.Remove(root); err != nil && !errors.Is(err, unix.EBUSY) {
+		return fmt.Errorf("remove bpffs folder: %w", err)
+	}
+	return nil
+}
+
+func detachBus(pins string) error {
+	l, err := link.LoadPinnedLink(filepath.Join(pins, linkPin), nil)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+	case err != nil:
+		return fmt.Errorf("open pinned link: %w", err)
+	default:
+		// Also a process that still holds the link loses it; a link without an interface has nothing to
+		// lose (ENOLINK).
+		err := l.Detach()
+		if errors.Is(err, unix.ENOLINK) {
+			err = nil
+		}
+		if err := errors.Join(err, l.Close()); err != nil {
+			return fmt.Errorf("detach link: %w", err)
+		}
+	}
+	if err := os.RemoveAll(pins); err != nil {
+		return fmt.Errorf("remove pins: %w", err)
+	}
+	return nil
+}
+
+// pinnedSlots lists the interface slots that have pins.
+func pinnedSlots(root string) (slots []uint32, err error) {
+	names, err := os.ReadDir(root)
+	if err != nil {
+		return nil, fmt.Errorf("list bpffs folder: %w", err)
+	}
+	for _, n := range names {
+		if text, ok := strings.CutPrefix(n.Name(), busPrefix); ok {
+			slot, err := strconv.ParseUint(text, 10, 32)
+			if err != nil {
+				return nil, fmt.Errorf("list bpffs folder: %q is not the name of a bus", n.Name())
+			}
+			slots = append(slots, uint32(slot))
+		}
+	}
+	return slots, nil
+}

@@ -1,0 +1,517 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package loader
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+
+	"github.com/cellward/cellward/bpf/can"
+)
+
+// lab is one CAN-like device with the filter attached, in a network namespace and a bpffs of its own.
+type lab struct {
+	root   string
+	fs     *os.File
+	ns     *Netns
+	device *TUN
+	set    *Set
+	bus    *Bus
+}
+
+const labDevice = "bus0"
+
+func (l *lab) options() BusOptions {
+	return BusOptions{Interface: labDevice, Netns: l.ns, Slot: testIface}
+}
+
+// newLab attaches the filter with the tables of fixture.
+func newLab(t testing.TB) *lab {
+	t.Helper()
+	needRoot(t)
+	l := &lab{ns: newNetns(t)}
+	l.root, l.fs = newRoot(t)
+	l.device = newBusDevice(t, l.ns, labDevice)
+	l.start(t, true)
+	t.Cleanup(func() { l.set.Close() })
+	return l
+}
+
+// start opens the set, as a process does at its start.
+func (l *lab) start(t testing.TB, fresh bool) {
+	t.Helper()
+	l.set = must[*Set](t)(Open(Options{Root: l.root}))
+	if l.set.Created() != fresh {
+		t.Fatalf("created: %v, want %v", l.set.Created(), fresh)
+	}
+	if fresh {
+		fillTables(t, l.set.Streams(), l.set.Epochs(), l.set.Windows())
+	}
+	l.bus = must[[]*Bus](t)(l.set.Attach(l.options()))[0]
+}
+
+func (l *lab) write(t testing.TB, protocol uint16, frame []byte) {
+	t.Helper()
+	ok(t, l.device.WriteFrame(protocol, frame))
+}
+
+// hook returns what is attached at a device's tcx ingress hook.
+func hook(t testing.TB, ns *Netns, name string) (ids []link.ID) {
+	t.Helper()
+	ok(t, ns.Do(func() error {
+		links := must[*Links](t)(DialLinks())
+		defer links.Close()
+		l, err := links.ByName(name)
+		if err != nil {
+			return err
+		}
+		q, err := link.QueryPrograms(link.QueryOptions{Target: l.Index, Attach: ebpf.AttachTCXIngress})
+		if err != nil {
+			return err
+		}
+		for _, p := range q.Programs {
+			id, _ := p.LinkID()
+			ids = append(ids, id)
+		}
+		return nil
+	}))
+	return ids
+}
+
+// Frames on a real device: what is protected never comes out behind the hook, what is not always does.
+func TestBusEndToEnd(t *testing.T) {
+	l := newLab(t)
+	fdTap := newTap(t, l.ns, labDevice, EthPCANFD)
+	classicTap := newTap(t, l.ns, labDevice, EthPCAN)
+	allTap := newTap(t, l.ns, labDevice, unix.ETH_P_ALL)
+	if l.bus.Name() != labDevice || l.bus.Slot() != testIface || l.bus.Index() == 0 {
+		t.Errorf("bus %s, slot %d, index %d", l.bus.Name(), l.bus.Slot(), l.bus.Index())
+	}
+
+	sample := fdFrame(idSample, 48, header{version: 1, epoch: liveEpoch, counter: 10001}).view(CANFDMTU)
+	foreign := fdFrame(0x200, 64, header{version: 1, epoch: liveEpoch, counter: 10001}).view(CANFDMTU)
+	classic := func(id uint32) []byte { return (&CANFrame{ID: id, Len: 8, Data: [64]byte{1, 2, 3}}).view(CANMTU) }
+	frames := []struct {
+		protocol uint16
+		frame    []byte
+		want     Verdict
+	}{
+		{EthPCANFD, sample, Candidate},
+		{EthPCANFD, foreign, Passed},
+		{EthPCAN, classic(0x200), Passed},
+		{EthPCAN, classic(idSample), PlaintextOnProtected},
+		{EthPCAN, classic(idSample | CANRTRFlag), PlaintextOnProtected},
+		{EthPCAN, classic(idSample | CANERRFlag), ErrorFrame},
+		{EthPCANFD, sample[:40], PlaintextOnProtected},
+		{EthPCANFD, sample[:3], Passed},
+		{EthPCANFD, append(slices.Clone(sample), make([]byte, 1900)...), PlaintextOnProtected},
+		{EthPCANXL, sample, PlaintextOnProtected},
+		{EthPCANFD, fdFrame(idSample, 48, header{version: 1, epoch: liveEpoch, counter: 10000}).view(CANFDMTU), Replay},
+		{EthPCANFD, fdFrame(idHeartbeat, 48, header{version: 1, kind: 3, pad: 8, epoch: liveEpoch}).view(CANFDMTU), Control},
+		{0x86DD, sample, Passed},
+	}
+	var want Counts
+	var wantFD, wantClassic, wantAll [][]byte
+	drainTap(t, allTap) // what the kernel may have sent by itself
+	before := l.bus.FilterCounts()
+	for i, f := range frames {
+		l.write(t, f.protocol, f.frame)
+		want[f.want]++
+		got := l.bus.FilterCounts()
+		for v := range got {
+			got[v] -= before[v]
+		}
+		if got != want {
+			t.Fatalf("after frame %d: verdicts %v, want %v", i, got, want)
+		}
+		wantAll = append(wantAll, f.frame)
+		if !f.want.Drops() && f.protocol == EthPCANFD {
+			wantFD = append(wantFD, f.frame)
+		}
+		if !f.want.Drops() && f.protocol == EthPCAN {
+			wantClassic = append(wantClassic, f.frame)
+		}
+	}
+	equal := func(name string, got, want [][]byte) {
+		t.Helper()
+		if !slices.EqualFunc(got, want, bytes.Equal) {
+			t.Errorf("%s: %d frames, want %d: %x", name, len(got), len(want), got)
+		}
+	}
+	equal("socket for CAN FD", drainTap(t, fdTap), wantFD)
+	equal("socket for classic CAN", drainTap(t, classicTap), wantClassic)
+	equal("socket for all protocols", drainTap(t, allTap), wantAll)
+
+	records := take(t, l.bus.Candidates())
+	if len(records) != 1 || !bytes.Equal(records[0].SPDU(), sample[8:56]) || records[0].Iface() != testIface {
+		t.Errorf("candidates %x", records)
+	}
+	if n := len(take(t, l.bus.Control())); n != 1 {
+		t.Errorf("%d control records, want 1", n)
+	}
+}
+
+// A frame whose identifier lies beyond the linear part of the skb is looked into all the same. Only a TUN
+// device with a virtio header makes such frames, and only longer than a page.
+func TestBusNonLinear(t *testing.T) {
+	needRoot(t)
+	ns := newNetns(t)
+	root, _ := newRoot(t)
+	var fd int
+	ok(t, ns.Do(func() (err error) {
+		fd, err = unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		ifr := must[*unix.Ifreq](t)(unix.NewIfreq(labDevice))
+		ifr.SetUint16(unix.IFF_TUN | unix.IFF_VNET_HDR)
+		return errors.Join(unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr), unix.IoctlSetInt(fd, unix.TUNSETLINK, ARPHRDCAN), setUpCAN(labDevice))
+	}))
+	defer unix.Close(fd)
+	set := openSet(t, Options{Root: root})
+	fillTables(t, set.Streams(), set.Epochs(), set.Windows())
+	bus := must[[]*Bus](t)(set.Attach(BusOptions{Interface: labDevice, Netns: ns, Slot: testIface}))[0]
+
+	for _, tt := range []struct {
+		id   uint32
+		want Verdict
+	}{{idSample, PlaintextOnProtected}, {0x200, Passed}} {
+		// struct tun_pi, struct virtio_net_hdr with hdr_len, then the frame.
+		buf := make([]byte, 4+10+16000)
+		buf[3] = EthPCANFD
+		binary.LittleEndian.PutUint16(buf[4+2:], 2) // two bytes linear
+		binary.LittleEndian.PutUint32(buf[14:], tt.id)
+		before := bus.FilterCounts()
+		must[int](t)(unix.Write(fd, buf))
+		after := bus.FilterCounts()
+		if after.Total() != before.Total()+1 || after[tt.want] != before[tt.want]+1 {
+			t.Errorf("identifier %#x: verdicts %v, want one %s", tt.id, after, tt.want)
+		}
+	}
+}
+
+// Protected identifiers stay protected when the process has let go of everything, and what came in meanwhile
+// waits in the ring.
+func TestBusFailClosed(t *testing.T) {
+	l := newLab(t)
+	tap := newTap(t, l.ns, labDevice, EthPCANFD)
+	ok(t, l.set.Close())
+	for i := range 100 {
+		l.write(t, EthPCANFD, fdFrame(idSample, 48, header{version: 1, epoch: liveEpoch, counter: uint64(10001 + i)}).view(CANFDMTU))
+		l.write(t, EthPCAN, (&CANFrame{ID: idSample, Len: 8}).view(CANMTU))
+		l.write(t, EthPCANFD, fdFrame(0x200, 48, header{}).view(CANFDMTU))
+	}
+	if got := drainTap(t, tap); len(got) != 100 || got[0][0] != 0 || got[0][1] != 2 {
+		t.Errorf("%d frames came through, want the 100 of identifier 0x200", len(got))
+	}
+	l.start(t, false)
+	if c := l.bus.FilterCounts(); c[Candidate] != 100 || c[PlaintextOnProtected] != 100 || c[Passed] < 100 {
+		t.Errorf("verdicts %v", c)
+	}
+	records := take(t, l.bus.Candidates())
+	if len(records) != 100 {
+		t.Fatalf("%d records, want 100", len(records))
+	}
+	for i, r := range records {
+		if c := binary.LittleEndian.Uint64(r.SPDU()) >> 16; c != uint64(10001+i) {
+			t.Fatalf("record %d has counter %d", i, c)
+		}
+	}
+}
+
+// A restart finds link and rings, replaces the program, and loses or opens nothing, under load.
+func TestBusRestartUnderLoad(t *testing.T) {
+	l := newLab(t)
+	tap := newTap(t, l.ns, labDevice, EthPCANFD)
+	before := hook(t, l.ns, labDevice)
+	var stop atomic.Bool
+	sent := make(chan uint64)
+	go func() {
+		n := uint64(0)
+		for ; !stop.Load() && n < 30000; n++ {
+			f := fdFrame(idSample, 48, header{version: 1, epoch: liveEpoch, counter: 10001 + n})
+			if err := l.device.WriteCAN(f, CANFDMTU); err != nil {
+				t.Error(err)
+				break
+			}
+		}
+		sent <- n
+	}()
+	programs := make(map[ebpf.ProgramID]bool)
+	var records []Record
+	for range 20 {
+		ok(t, l.set.Close())
+		l.start(t, false)
+		programs[must[*link.Info](t)(l.bus.link.Info()).Program] = true
+		records = append(records, take(t, l.bus.Candidates())...)
+	}
+	stop.Store(true)
+	n := <-sent
+	records = append(records, take(t, l.bus.Candidates())...)
+	if after := hook(t, l.ns, labDevice); !slices.Equal(before, after) {
+		t.Errorf("links at the hook %v, before %v", after, before)
+	}
+	if len(programs) != 20 {
+		t.Errorf("%d programs in 20 starts", len(programs))
+	}
+	if got := drainTap(t, tap); len(got) != 0 {
+		t.Errorf("%d protected frames came through", len(got))
+	}
+	if uint64(len(records)) != n || n == 0 {
+		t.Fatalf("%d records of %d frames", len(records), n)
+	}
+	for i, r := range records {
+		if c := binary.LittleEndian.Uint64(r.SPDU()) >> 16; c != uint64(10001+i) {
+			t.Fatalf("record %d has counter %d, want %d", i, c, 10001+i)
+		}
+	}
+}
+
+// Several interfaces are attached together or not at all.
+func TestAttachAllOrNothing(t *testing.T) {
+	needRoot(t)
+	ns := newNetns(t)
+	root, _ := newRoot(t)
+	newBusDevice(t, ns, "can_a")
+	newBusDevice(t, ns, "can_b")
+	set := openSet(t, Options{Root: root})
+	bus := func(name string, slot uint32) BusOptions { return BusOptions{Interface: name, Netns: ns, Slot: slot} }
+	withRing := func(o BusOptions, size int) BusOptions { o.Candidates = size; return o }
+	loopback := bus("lo", 2)
+
+	nothing := func(t *testing.T) {
+		t.Helper()
+		if a, b := hook(t, ns, "can_a"), hook(t, ns, "can_b"); len(a)+len(b) != 0 {
+			t.Errorf("attached: %v %v", a, b)
+		}
+		for _, name := range pinNames(t, root) {
+			if filepath.Dir(name) != mapsFolder {
+				t.Errorf("pin %s is left", name)
+			}
+		}
+	}
+	tests := []struct {
+		name   string
+		second BusOptions
+		want   error
+	}{
+		{"no such interface", bus("can_c", 2), ErrNoLink},
+		{"no CAN interface", loopback, ErrNotCAN},
+		{"slot 0", bus("can_b", 0), ErrBusSlot},
+		{"slot 64", bus("can_b", MaxIfaces), ErrBusSlot},
+		{"slot taken", bus("can_b", 1), ErrBusSlot},
+		{"ring of 5,000", withRing(bus("can_b", 2), 5000), ErrRingSize},
+		{"ring of a byte", withRing(bus("can_b", 2), 1), ErrRingSize},
+		{"ring below 0", withRing(bus("can_b", 2), -4096), ErrRingSize},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			buses, err := set.Attach(bus("can_a", 1), tt.second)
+			if !errors.Is(err, tt.want) || buses != nil {
+				t.Errorf("Attach: %v, want %v", err, tt.want)
+			}
+			nothing(t)
+		})
+	}
+
+	t.Run("fault at each step", func(t *testing.T) {
+		// A file in the place of the second bus's pins: the last step, the rename, fails.
+		squatter := filepath.Join(root, "bus_2")
+		ok(t, os.Mkdir(squatter, 0o700))
+		ok(t, os.Mkdir(filepath.Join(squatter, "candidates"), 0o700))
+		if _, err := set.Attach(bus("can_a", 1), bus("can_b", 2)); err == nil {
+			t.Error("Attach took over a folder that holds no pins")
+		}
+		ok(t, os.RemoveAll(squatter))
+		nothing(t)
+	})
+
+	buses := must[[]*Bus](t)(set.Attach(bus("can_a", 1), withRing(bus("can_b", 2), 8192)))
+	if a, b := hook(t, ns, "can_a"), hook(t, ns, "can_b"); len(a) != 1 || len(b) != 1 || len(buses) != 2 {
+		t.Errorf("attached: %v %v", a, b)
+	}
+	if buses[0].Candidates().Size() != DefaultCandidates || buses[0].Control().Size() != DefaultControl || buses[1].Candidates().Size() != 8192 {
+		t.Errorf("rings of %d, %d and %d bytes", buses[0].Candidates().Size(), buses[0].Control().Size(), buses[1].Candidates().Size())
+	}
+	if _, err := set.Attach(bus("can_a", 1)); !errors.Is(err, ErrBusSlot) {
+		t.Errorf("attach twice: %v", err)
+	}
+
+	// When a takeover of two fails at the second, the first keeps the program that it had.
+	programs := func() (ids []ebpf.ProgramID) {
+		for _, b := range buses {
+			l := must[link.Link](t)(link.LoadPinnedLink(filepath.Join(root, fmt.Sprintf("bus_%d", b.Slot()), linkPin), nil))
+			ids = append(ids, must[*link.Info](t)(l.Info()).Program)
+			ok(t, l.Close())
+		}
+		return ids
+	}
+	had := programs()
+	again := must[*Set](t)(Open(Options{Root: root}))
+	defer again.Close()
+	if _, err := again.Attach(bus("can_a", 1), withRing(bus("can_b", 2), 16384)); !errors.Is(err, ErrRingSize) {
+		t.Errorf("takeover with another ring size: %v", err)
+	}
+	if now := programs(); !slices.Equal(now, had) {
+		t.Errorf("programs %v, had %v", now, had)
+	}
+	attached := must[[]*Bus](t)(again.Attach(bus("can_a", 1), bus("can_b", 2)))
+	if now := programs(); slices.Contains(had, now[0]) || slices.Contains(had, now[1]) || attached[1].Candidates().Size() != 8192 {
+		t.Errorf("takeover left programs %v, had %v", now, had)
+	}
+}
+
+// The order of undo matters where links were already updated.
+func TestAttachUndo(t *testing.T) {
+	l := newLab(t)
+	had := must[*link.Info](t)(l.bus.link.Info()).Program
+	old := must[*ebpf.Program](t)(ebpf.NewProgramFromID(had))
+	defer old.Close()
+	other := newTestFilter(t, 4096, 4096)
+	a := &attachment{bus: &Bus{link: l.bus.link, prog: other.prog}, pins: filepath.Join(l.root, "bus_3")}
+	ok(t, a.update())
+	defer a.old.Close()
+	if now := must[*link.Info](t)(l.bus.link.Info()).Program; now == had {
+		t.Fatal("update has not replaced the program")
+	}
+	ok(t, a.undo())
+	if now := must[*link.Info](t)(l.bus.link.Info()).Program; now != had {
+		t.Errorf("after undo program %d, want %d", now, had)
+	}
+}
+
+// A link that was made anew under the same name gets a new attachment and keeps the rings.
+func TestAttachAfterInterfaceWasRemade(t *testing.T) {
+	l := newLab(t)
+	l.write(t, EthPCANFD, fdFrame(idSample, 48, header{version: 1, epoch: liveEpoch, counter: 10001}).view(CANFDMTU))
+	for name, interrupt := range map[string]func(){
+		"device made anew": func() {
+			ok(t, l.device.Close())
+			l.device = newBusDevice(t, l.ns, labDevice)
+		},
+		"another device with the same index in another namespace": func() {
+			l.ns = newNetns(t)
+			l.device = newBusDevice(t, l.ns, labDevice)
+		},
+		"pin removed": func() { ok(t, os.Remove(filepath.Join(l.root, "bus_3", linkPin))) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			ok(t, l.set.Close())
+			interrupt()
+			eventually(t, "nothing attached", func() bool { return len(hook(t, l.ns, labDevice)) == 0 })
+			l.start(t, false)
+			if ids := hook(t, l.ns, labDevice); len(ids) != 1 {
+				t.Fatalf("attached: %v", ids)
+			}
+			l.write(t, EthPCANFD, fdFrame(idSample, 48, header{version: 1, epoch: liveEpoch, counter: 10002}).view(CANFDMTU))
+			if n := len(take(t, l.bus.Candidates())); n == 0 {
+				t.Error("no record came through the new attachment")
+			}
+			if got := pinNames(t, l.root); slices.ContainsFunc(got, func(n string) bool { return n[:4] == tmpPrefix }) {
+				t.Errorf("pins %v", got)
+			}
+		})
+	}
+}
+
+// Ours goes in front of what is attached already, because a program in front of ours could end the chain.
+func TestAttachGoesFirst(t *testing.T) {
+	needRoot(t)
+	ns := newNetns(t)
+	root, _ := newRoot(t)
+	device := newBusDevice(t, ns, labDevice)
+	tap := newTap(t, ns, labDevice, EthPCANFD)
+	pass := must[*ebpf.Program](t)(ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.SchedCLS, Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}, License: "GPL",
+	}))
+	defer pass.Close()
+	var foreign link.Link
+	ok(t, ns.Do(func() (err error) {
+		links := must[*Links](t)(DialLinks())
+		defer links.Close()
+		index := must[Link](t)(links.ByName(labDevice)).Index
+		foreign, err = link.AttachTCX(link.TCXOptions{Interface: index, Program: pass, Attach: ebpf.AttachTCXIngress})
+		return err
+	}))
+	defer foreign.Close()
+	set := openSet(t, Options{Root: root})
+	fillTables(t, set.Streams(), set.Epochs(), set.Windows())
+	bus := must[[]*Bus](t)(set.Attach(BusOptions{Interface: labDevice, Netns: ns, Slot: testIface}))[0]
+	ok(t, device.WriteCAN(&CANFrame{ID: idSample, Len: 8}, CANFDMTU))
+	ok(t, device.WriteCAN(&CANFrame{ID: 0x200, Len: 8}, CANFDMTU))
+	if c, n := bus.FilterCounts(), len(drainTap(t, tap)); c[PlaintextOnProtected] != 1 || n != 1 {
+		t.Errorf("%d dropped and %d through, want 1 and 1", c[PlaintextOnProtected], n)
+	}
+}
+
+// Detach opens the bus, and leaves nothing.
+func TestDetach(t *testing.T) {
+	needRoot(t)
+	ns := newNetns(t)
+	root, fs := newRoot(t)
+	a, b := newBusDevice(t, ns, "can_a"), newBusDevice(t, ns, "can_b")
+	set := openSet(t, Options{Root: root})
+	for _, slot := range []uint32{1, 2} {
+		ok(t, set.Streams().Set(StreamKey{Iface: slot, CANID: idSample},
+			Stream{Slot: slot, StreamID: slot, Node: 1, Carrier: CarrierCANFD, WindowSize: 64}))
+	}
+	must[[]*Bus](t)(set.Attach(BusOptions{Interface: "can_a", Netns: ns, Slot: 1}, BusOptions{Interface: "can_b", Netns: ns, Slot: 2}))
+	tapA, tapB := newTap(t, ns, "can_a", EthPCAN), newTap(t, ns, "can_b", EthPCAN)
+	through := func() (n [2]int) {
+		t.Helper()
+		f := &CANFrame{ID: idSample, Len: 8}
+		ok(t, a.WriteCAN(f, CANMTU))
+		ok(t, b.WriteCAN(f, CANMTU))
+		return [2]int{len(drainTap(t, tapA)), len(drainTap(t, tapB))}
+	}
+	if got := through(); got != [2]int{0, 0} {
+		t.Fatalf("attached: %v frames came through", got)
+	}
+	ok(t, Detach(root, 1)) // although the set still holds the link
+	if got := through(); got != [2]int{1, 0} {
+		t.Fatalf("slot 1 detached: %v frames came through, want 1 and 0", got)
+	}
+	if got := must[[]uint32](t)(pinnedSlots(root)); !slices.Equal(got, []uint32{2}) {
+		t.Errorf("pinned slots %v, want 2", got)
+	}
+	// Another layout does not keep anybody from opening the bus.
+	set.meta.entries[0].LayoutHash[0] ^= 1
+	ok(t, Detach(root))
+	if got := through(); got != [2]int{1, 1} {
+		t.Fatalf("all detached: %v frames came through, want 1 and 1", got)
+	}
+	// The kernel puts two files of its own into every bpffs.
+	if left := pinNames(t, fmt.Sprintf("/proc/self/fd/%d", fs.Fd())); !slices.Equal(left, []string{"maps.debug", "progs.debug"}) {
+		t.Errorf("left behind: %v", left)
+	}
+	if _, err := os.Stat(root); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("root is still there: %v", err)
+	}
+}
+
+// The program that Attach loads is the one that the fixtures test: same source, same maps.
+func TestTestrunIsTheFilter(t *testing.T) {
+	spec := must[*ebpf.CollectionSpec](t)(can.LoadFilter())
+	f := newTestFilter(t, 4096, 4096)
+	for name, m := range map[string]*ebpf.Map{
+		"streams": f.maps.Streams, "epochs": f.maps.Epochs, "windows": f.maps.Windows, "filter_counters": f.maps.FilterCounters,
+	} {
+		want := spec.Maps[name].Copy()
+		want.MaxEntries = m.MaxEntries()
+		if err := want.Compatible(m); err != nil {
+			t.Errorf("map %s: %v", name, err)
+		}
+	}
+}

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package loader brings the filter into the kernel and keeps it there: it creates and pins the maps, loads
+// one program instance per interface, attaches it, and gives typed access to what filter and agent share.
+//
+// Everything that must outlive the process is pinned under one folder of a bpffs:
+//
+//	ROOT/maps/                 streams epochs windows starts agent_counters stream_shed meta
+//	ROOT/bus_SLOT/             candidates control filter_counters link
+//
+// [Open] creates the shared maps, all or none, or opens those of an earlier run. [Set.Attach] loads and
+// attaches the filter, all interfaces or none, or takes over what an earlier run attached. Closing a [Set]
+// or losing the process changes nothing in the kernel: protected identifiers stay protected. Only [Detach]
+// opens a bus again.
+//
+// The order for a caller is: Open, fill the stream table, Attach, then read rings with a [Poller]. Streams
+// go in first because an identifier is protected from the moment at which its stream is in the table.
+//
+// The package also holds what it takes to get at a CAN bus: links over rtnetlink ([Links]), TUN devices that
+// look like CAN interfaces ([TUN]), CAN sockets ([CANConn]) and network namespaces ([Netns]).
+//
+// It imports only the generated package under bpf. Everything needs Linux, most of it CAP_BPF, CAP_NET_ADMIN
+// and, for a bpffs of its own, CAP_SYS_ADMIN.
+package loader

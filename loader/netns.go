@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package loader
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// Netns is a network namespace, held open by a file. It lives as long as somebody holds it or something
+// lives in it. A nil *Netns stands for the namespace of the caller. Safe for concurrent use.
+type Netns struct{ f *os.File }
+
+// NewNetns makes an empty network namespace. The caller stays where it is. Needs CAP_SYS_ADMIN.
+func NewNetns() (n *Netns, err error) {
+	err = onOwnThread(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("make network namespace: %w", err)
+		}
+		n, err = OpenNetns("/proc/thread-self/ns/net")
+		return err
+	})
+	return n, err
+}
+
+// OpenNetns opens the network namespace at path, for example /run/netns/NAME or /proc/PID/ns/net.
+func OpenNetns(path string) (*Netns, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("open network namespace: %w", err)
+	}
+	return &Netns{f: f}, nil
+}
+
+// File returns the namespace's file, for setns(2), rtnetlink or a child process. It belongs to n.
+func (n *Netns) File() *os.File { return n.f }
+
+// Do runs f inside the namespace and returns its error. Sockets and files that f opens stay in the namespace;
+// goroutines that it starts do not.
+func (n *Netns) Do(f func() error) error {
+	if n == nil {
+		return f()
+	}
+	return onOwnThread(func() error {
+		if err := unix.Setns(int(n.f.Fd()), unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("enter network namespace: %w", err)
+		}
+		return f()
+	})
+}
+
+// Close lets go of the namespace.
+func (n *Netns) Close() error { return n.f.Close() }
+
+// PrivateMounts runs f with a mount namespace of its own, in which nothing that f mounts is seen outside and
+// which ends with f. Goroutines that f starts are not in it. Needs CAP_SYS_ADMIN.
+func PrivateMounts(f func() error) error {
+	return onOwnThread(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+			return fmt.Errorf("make mount namespace: %w", err)
+		}
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+			return fmt.Errorf("make mounts private: %w", err)
+		}
+		return f()
+	})
+}
+
+// onOwnThread runs f on a thread that ends with it. A thread that has changed its namespaces never goes back
+// to the others, so there is no way back that could fail.
+func onOwnThread(f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlock: the thread ends with the goroutine
+		err := errors.New("function ended its goroutine")
+		defer func() { done <- err }()
+		err = f()
+	}()
+	return <-done
+}

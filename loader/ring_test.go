@@ -1,0 +1,352 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package loader
+
+import (
+	"encoding/binary"
+	"errors"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/ringbuf"
+	"pgregory.net/rapid"
+)
+
+// memRing plays the kernel's side of a ring buffer in plain memory.
+type memRing struct {
+	cons, prod atomic.Uint64
+	data       []byte // twice the size: what is written to one half is written to the other
+	size       uint64
+	pending    []uint64 // positions of busy records
+}
+
+func newMemRing(size int) (*memRing, *Ring) {
+	k := &memRing{data: make([]byte, 2*size), size: uint64(size)}
+	return k, &Ring{cons: &k.cons, prod: &k.prod, data: unsafe.Pointer(&k.data[0]), mask: uint64(size - 1), fd: -1}
+}
+
+func (k *memRing) put(pos uint64, b []byte) {
+	for i, v := range b {
+		at := (pos + uint64(i)) & (k.size - 1)
+		k.data[at], k.data[at+k.size] = v, v
+	}
+}
+
+func (k *memRing) setHeader(pos uint64, header uint32) {
+	at := pos & (k.size - 1)
+	for _, half := range []uint64{0, k.size} {
+		atomic.StoreUint32((*uint32)(unsafe.Pointer(&k.data[at+half])), header)
+	}
+}
+
+// reserve begins a record as the kernel does: busy, and prod moves at once.
+func (k *memRing) reserve(payload []byte) (pos uint64, fits bool) {
+	need := ringHeader + uint64(len(payload)+7)&^7
+	pos = k.prod.Load()
+	if pos+need-k.cons.Load() > k.size {
+		return 0, false
+	}
+	k.setHeader(pos, uint32(len(payload))|ringBusy)
+	k.put(pos+ringHeader, payload)
+	k.prod.Store(pos + need)
+	return pos, true
+}
+
+// commit ends a record, with flags.
+func (k *memRing) commit(pos uint64, size int, flags uint32) { k.setHeader(pos, uint32(size)|flags) }
+
+// record returns a well-formed record of n bytes that says which one it is.
+func memRecord(number uint64, n int) []byte {
+	b := make([]byte, n)
+	binary.LittleEndian.PutUint64(b, number)
+	binary.LittleEndian.PutUint16(b[16:], uint16(n-recordAAD))
+	return b
+}
+
+// Against a model: whatever is reserved, committed, discarded, peeked and released in whatever order, records
+// come once each, in order, unharmed, never before they are committed; and a reader that starts anew gets
+// exactly what was not released.
+func TestRingModel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const size = 4096
+		type rec struct {
+			pos    uint64
+			number uint64
+			size   int
+			state  uint32 // ringBusy, 0 or ringDiscard
+		}
+		var (
+			k, r     = newMemRing(size)
+			ring     []rec // all that is not released
+			peeked   int   // of them handed out or skipped
+			number   uint64
+			batch    [7]Record
+			position = rapid.Uint64Range(0, 1<<62).Draw(t, "position") &^ 7
+		)
+		k.cons.Store(position)
+		k.prod.Store(position)
+		r.next, r.released = position, position
+		t.Repeat(map[string]func(*rapid.T){
+			"reserve": func(t *rapid.T) {
+				n := rapid.IntRange(recordAAD+headerLen, 400).Draw(t, "size")
+				if pos, fits := k.reserve(memRecord(number, n)); fits {
+					ring = append(ring, rec{pos, number, n, ringBusy})
+					number++
+				}
+			},
+			"commit": func(t *rapid.T) {
+				for i := range ring {
+					if ring[i].state == ringBusy && rapid.Bool().Draw(t, "this") {
+						ring[i].state = rapid.SampledFrom([]uint32{0, 0, 0, ringDiscard}).Draw(t, "flags")
+						k.commit(ring[i].pos, ring[i].size, ring[i].state)
+					}
+				}
+			},
+			"peek": func(t *rapid.T) {
+				limit := rapid.IntRange(0, len(batch)).Draw(t, "limit")
+				n := must[int](t)(r.Peek(batch[:limit]))
+				got := batch[:n]
+				for len(got) > 0 {
+					if peeked == len(ring) || ring[peeked].state == ringBusy {
+						t.Fatalf("peek returned a record that is not there yet")
+					}
+					want := ring[peeked]
+					peeked++
+					if want.state == ringDiscard {
+						continue
+					}
+					if string(got[0]) != string(memRecord(want.number, want.size)) {
+						t.Fatalf("record %x, want number %d with %d bytes", got[0], want.number, want.size)
+					}
+					got = got[1:]
+				}
+				if n < limit { // it must have stopped for a reason
+					for peeked < len(ring) && ring[peeked].state == ringDiscard {
+						peeked++
+					}
+					if peeked < len(ring) && ring[peeked].state != ringBusy {
+						t.Fatalf("peek returned %d of %d records and left number %d", n, limit, ring[peeked].number)
+					}
+				}
+			},
+			"release": func(t *rapid.T) {
+				r.Release()
+				if k.cons.Load() != r.next {
+					t.Fatalf("consumer position %d, want %d", k.cons.Load(), r.next)
+				}
+			},
+			"restart": func(t *rapid.T) {
+				_, fresh := newMemRing(size)
+				fresh.cons, fresh.prod, fresh.data = r.cons, r.prod, r.data
+				fresh.released = k.cons.Load()
+				fresh.next = fresh.released
+				r = fresh
+			},
+			"": func(t *rapid.T) {
+				released := k.cons.Load()
+				for len(ring) > 0 && ring[0].pos < released {
+					ring = ring[1:]
+				}
+				peeked = 0
+				for peeked < len(ring) && ring[peeked].pos < r.next {
+					peeked++
+				}
+				ready := peeked < len(ring) && ring[peeked].state != ringBusy
+				if r.Ready() != ready {
+					t.Fatalf("ready: %v, want %v", r.Ready(), ready)
+				}
+				if r.Used() != k.prod.Load()-released || r.Unreleased() != (r.next != released) {
+					t.Fatalf("used %d, unreleased %v", r.Used(), r.Unreleased())
+				}
+			},
+		})
+	})
+}
+
+func TestRingCorrupt(t *testing.T) {
+	good := memRecord(1, 96)
+	tests := []struct {
+		name  string
+		spoil func(k *memRing, pos uint64)
+	}{
+		{"length beyond the ring", func(k *memRing, pos uint64) { k.commit(pos, 1<<20, 0) }},
+		{"length beyond the producer", func(k *memRing, pos uint64) { k.commit(pos, 97, 0) }},
+		{"too short for a head", func(k *memRing, pos uint64) { k.commit(pos, 24, 0) }},
+		{"SPDU longer than the record", func(k *memRing, pos uint64) { k.put(pos+ringHeader+16, []byte{65, 0}) }},
+		{"SPDU without header", func(k *memRing, pos uint64) { k.put(pos+ringHeader+16, []byte{7, 0}) }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			k, r := newMemRing(4096)
+			for i := range 2 {
+				pos, _ := k.reserve(good)
+				k.commit(pos, len(good), 0)
+				if i == 1 {
+					tt.spoil(k, pos)
+				}
+			}
+			var batch [4]Record
+			n, err := r.Peek(batch[:])
+			if n != 1 || !errors.Is(err, ErrRingCorrupt) {
+				t.Errorf("Peek = %d, %v, want 1 and ErrRingCorrupt", n, err)
+			}
+		})
+	}
+}
+
+// On a real ring, filled by the filter: wrap, order, and the exact batch again after a restart.
+func TestRingOnKernel(t *testing.T) {
+	f := newTestFilter(t, 16384, 4096)
+	fixture(t, f)
+	next := uint64(10001)
+	produce := func(n int) {
+		for range n {
+			h := header{version: 1, epoch: liveEpoch, counter: next}
+			if v := f.judgeFD(t, fdFrame(idSample, 48, h)); v != Candidate {
+				t.Fatalf("verdict %s", v)
+			}
+			next++
+		}
+	}
+	counters := func(batch []Record) (c []uint64) {
+		for _, r := range batch {
+			c = append(c, binary.LittleEndian.Uint64(r.SPDU())>>16)
+		}
+		return c
+	}
+	expect := uint64(10001)
+	check := func(batch []Record) {
+		t.Helper()
+		for _, c := range counters(batch) {
+			if c != expect {
+				t.Fatalf("counter %d, want %d", c, expect)
+			}
+			expect++
+		}
+	}
+
+	r := f.candidates
+	var batch [64]Record
+	for range 50 { // 5,000 bytes a turn: the ring wraps many times
+		produce(48)
+		n := must[int](t)(r.Peek(batch[:32]))
+		check(batch[:n])
+		m := must[int](t)(r.Peek(batch[n:])) // a second batch before the first is released
+		check(batch[n : n+m])
+		if n != 32 || m != 16 {
+			t.Fatalf("batches of %d and %d, want 32 and 16", n, m)
+		}
+		r.Release()
+	}
+
+	produce(40)
+	n := must[int](t)(r.Peek(batch[:10]))
+	check(batch[:n])
+	r.Release()
+	n = must[int](t)(r.Peek(batch[:20])) // this batch is never released
+	lost := counters(batch[:n])
+
+	again := must[*Ring](t)(NewRing(f.maps.Candidates))
+	defer again.close()
+	n = must[int](t)(again.Peek(batch[:]))
+	if got := counters(batch[:n]); n != 30 || !slices.Equal(got[:20], lost) {
+		t.Errorf("after restart %v, want %v first", got, lost)
+	}
+	check(batch[:n])
+	again.Release()
+	if again.Used() != 0 || again.Size() != 16384 {
+		t.Errorf("%d of %d bytes used after all was released", again.Used(), again.Size())
+	}
+	if _, err := NewRing(f.maps.Windows); err == nil {
+		t.Error("an array was taken for a ring")
+	}
+}
+
+func TestRingAllocations(t *testing.T) {
+	k, r := newMemRing(1 << 16)
+	payload := memRecord(0, 96)
+	p := &Poller{rings: []*Ring{r}}
+	var batch [64]Record
+	var sum uint64
+	n := testing.AllocsPerRun(100, func() {
+		for range 64 {
+			pos, _ := k.reserve(payload)
+			k.commit(pos, len(payload), 0)
+		}
+		ring, n, err := p.Peek(batch[:])
+		if err != nil || n != 64 {
+			t.Fatalf("Peek = %d, %v", n, err)
+		}
+		for _, rec := range batch[:n] {
+			sum += rec.TimeNS() + uint64(rec.Slot()) + uint64(len(rec.Sealed()))
+		}
+		ring.Release()
+	})
+	if n != 0 {
+		t.Errorf("%v allocations per batch, want 0", n)
+	}
+}
+
+// BenchmarkRingDrain compares this reader with that of cilium/ebpf on the same records of the same ring.
+func BenchmarkRingDrain(b *testing.B) {
+	const fill = 4096
+	frame := fdFrame(idSample, 48, header{version: 1, epoch: liveEpoch, counter: 10001})
+	data := append(make([]byte, 14, 14+CANFDMTU), frame.view(CANFDMTU)...)
+	data[13] = EthPCANFD
+	setup := func(b *testing.B) *testFilter {
+		f := newTestFilter(b, 1<<20, 4096)
+		fixture(b, f)
+		b.ReportAllocs()
+		b.ResetTimer()
+		return f
+	}
+	refill := func(b *testing.B, f *testFilter) {
+		b.StopTimer()
+		if _, err := f.prog.Run(&ebpf.RunOptions{Data: data, Repeat: fill}); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+	b.Run("reader=own", func(b *testing.B) {
+		f := setup(b)
+		var batch [64]Record
+		var sum uint64
+		for left, n := 0, 0; n < b.N; n++ {
+			if left == 0 {
+				refill(b, f)
+				left = fill
+			}
+			got, err := f.candidates.Peek(batch[:])
+			if err != nil || got == 0 {
+				b.Fatal(got, err)
+			}
+			for _, r := range batch[:got] {
+				sum += r.TimeNS()
+			}
+			f.candidates.Release()
+			n += got - 1
+			left -= got
+		}
+		_ = sum
+	})
+	b.Run("reader=cilium", func(b *testing.B) {
+		f := setup(b)
+		r := must[*ringbuf.Reader](b)(ringbuf.NewReader(f.maps.Candidates))
+		defer r.Close()
+		var rec ringbuf.Record
+		var sum uint64
+		for left, n := 0, 0; n < b.N; n++ {
+			if left == 0 {
+				refill(b, f)
+				left = fill
+			}
+			ok(b, r.ReadInto(&rec))
+			sum += Record(rec.RawSample).TimeNS()
+			left--
+		}
+		_ = sum
+	})
+}
