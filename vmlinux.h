@@ -10,7 +10,7 @@
  * and the CAN frames from include/uapi/linux/can.h, the Ethernet protocol numbers from
  * include/uapi/linux/if_ether.h and TCX_* from include/uapi/linux/bpf.h of Linux 6.12 (a kernel built
  * without CAN has none of the former in its BTF, and BTF holds no macros).
- * The tests of loader/ compare the BPF types with the BTF of the running kernel.
+ * The tests of loader/ compare struct __sk_buff and struct bpf_sock with the BTF of the running kernel.
  *
  * Why no preserve_access_index. Every type here is UAPI: its layout is fixed for ever, on every
  * architecture. A CO-RE relocation against it could only add a way to fail: at load time on a kernel

@@ -95,7 +95,10 @@ func Run(ctx context.Context, opts Options) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, servers()) }()
+	defer func() {
+		a.ring.Finish()
+		err = errors.Join(err, servers())
+	}()
 	a.log.Info("agent is running", "policy", opts.Set.Policy.Name, "binding", opts.Set.Binding.Name, "engine", opts.Engine.Name(),
 		"streams", len(opts.Set.Streams), "interfaces", len(a.buses), "resumed", !a.maps.Created())
 	return a.loop(ctx)

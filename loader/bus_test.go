@@ -492,9 +492,10 @@ func TestDetach(t *testing.T) {
 	if got := through(); got != [2]int{1, 1} {
 		t.Fatalf("all detached: %v frames came through, want 1 and 1", got)
 	}
-	// The kernel puts two files of its own into every bpffs.
-	if left := pinNames(t, fmt.Sprintf("/proc/self/fd/%d", fs.Fd())); !slices.Equal(left, []string{"maps.debug", "progs.debug"}) {
-		t.Errorf("left behind: %v", left)
+	for _, name := range pinNames(t, fmt.Sprintf("/proc/self/fd/%d", fs.Fd())) {
+		if name != "maps.debug" && name != "progs.debug" { // which some kernels put into every bpffs
+			t.Errorf("left behind: %s", name)
+		}
 	}
 	if _, err := os.Stat(root); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("root is still there: %v", err)

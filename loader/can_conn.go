@@ -19,8 +19,8 @@ const (
 	sendPauseMax = 2 * time.Millisecond
 )
 
-// CANConn sends and receives frames on a CAN interface: over CAN_RAW where the kernel has CAN, else, on a
-// device that only looks like CAN, over AF_PACKET. Either way it sits behind tc ingress and sees neither
+// CANConn sends and receives frames on a CAN interface: over CAN_RAW on a device of the kernel's CAN stack, over
+// AF_PACKET on one that only looks like it, such as a [TUN]. Either way it sits behind tc ingress and sees neither
 // protected frames nor its own. One goroutine may receive while others send.
 type CANConn struct {
 	name    string
@@ -62,7 +62,8 @@ func openCAN(name string) (c *CANConn, err error) {
 	}()
 	c.fd, err = canRaw(l.Index)
 	c.classic = c.fd
-	if errors.Is(err, unix.EAFNOSUPPORT) {
+	// No CAN in the kernel, or none behind this device.
+	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.ENODEV) {
 		if c.fd, err = packetSocket(l.Index, EthPCANFD); err == nil {
 			c.classic, err = packetSocket(l.Index, EthPCAN)
 		}

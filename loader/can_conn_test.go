@@ -203,6 +203,22 @@ func TestTUN(t *testing.T) {
 	if _, err := NewTUN(ns, labDevice); err == nil {
 		t.Error("a second device with the same name was made")
 	}
+
+	// The same device through another file, as a child process has it.
+	fd := must[int](t)(unix.Dup(int(device.File().Fd())))
+	other := TUNFromFile(os.NewFile(uintptr(fd), "tun"), "other")
+	defer other.Close()
+	ok(t, c.SendFD(&CANFrame{ID: 10}))
+	ok(t, other.SetReadDeadline(soon()))
+	var f CANFrame
+	if size := must[int](t)(other.ReadCAN(&f)); size != CANFDMTU || f.ID != 10 {
+		t.Errorf("through another file: %+v", f)
+	}
+	ok(t, other.WriteCAN(&CANFrame{ID: 11, Len: 8}, CANMTU))
+	if size := must[int](t)(c.Receive(&f, soon())); size != CANMTU || f.ID != 11 {
+		t.Errorf("through another file: %+v", f)
+	}
+
 	ok(t, device.Close())
 	if _, _, err := device.ReadFrame(small[:]); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("closed: %v", err)

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 )
 
 // childEnv makes the test binary play an agent that will be killed.
@@ -60,7 +61,8 @@ func killedAgent() error {
 		}
 	}
 	fmt.Println("holding")
-	select {}
+	time.Sleep(time.Hour)
+	return nil
 }
 
 // kill -9 between reading a batch and releasing it: the bus stays closed, and the next process reads exactly

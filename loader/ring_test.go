@@ -20,7 +20,6 @@ type memRing struct {
 	cons, prod atomic.Uint64
 	data       []byte // twice the size: what is written to one half is written to the other
 	size       uint64
-	pending    []uint64 // positions of busy records
 }
 
 func newMemRing(size int) (*memRing, *Ring) {

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
 
 	"github.com/cellward/cellward/bpf/can"
@@ -41,6 +42,13 @@ func TestSetCreateAndReopen(t *testing.T) {
 	if meta.BootID == [16]byte{} || meta.LayoutHash == [32]byte{} || meta.CreatedNS == 0 || meta.BindingHash != binding {
 		t.Errorf("meta %+v", meta)
 	}
+
+	// The types go into the kernel with the maps, so that `bpftool map dump` shows names.
+	handle := must[*btf.Handle](t)(first.maps[can.FilterMapAgentCounters].Handle())
+	if names := cStruct(t, must[*btf.Spec](t)(handle.Spec(nil)), "cw_counters"); names.Members[BadTag].Name != "bad_tag" {
+		t.Errorf("member %d of the counters is %s", BadTag, names.Members[BadTag].Name)
+	}
+	ok(t, handle.Close())
 
 	key := StreamKey{Iface: 1, CANID: 0x123}
 	stream := Stream{Slot: 4000, StreamID: 9, Node: 8, Carrier: CarrierCANFD, WindowSize: 1024}

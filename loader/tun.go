@@ -97,6 +97,14 @@ func setUpCAN(name string) error {
 	return errors.Join(err, links.Close())
 }
 
+// TUNFromFile is the other end of [TUN.File]: it takes over a device's file, which for example a parent process
+// has passed on. name is for messages.
+func TUNFromFile(f *os.File, name string) *TUN { return &TUN{name: name, f: f} }
+
+// File returns the device's file, so that a child process can be the other end of the bus. Whoever reads a
+// frame takes it from the others. The file belongs to t.
+func (t *TUN) File() *os.File { return t.f }
+
 // Name returns the interface's name.
 func (t *TUN) Name() string { return t.name }
 
@@ -130,8 +138,8 @@ func (t *TUN) WriteCAN(f *CANFrame, size int) error {
 }
 
 // ReadFrame waits for a frame that is sent on the interface, copies it to buf and returns its protocol number
-// and length. A frame longer than buf gives io.ErrShortBuffer's cause, ErrFrameSize. It ends with
-// os.ErrDeadlineExceeded at the read deadline and os.ErrClosed after Close.
+// and length. A frame longer than buf is lost with ErrFrameSize. It ends with os.ErrDeadlineExceeded
+// at the read deadline and with os.ErrClosed after Close.
 func (t *TUN) ReadFrame(buf []byte) (protocol uint16, n int, err error) {
 	t.read.Lock()
 	defer t.read.Unlock()

@@ -54,6 +54,7 @@ type Producer struct {
 	beat      int64    // last heartbeat written
 	beatEvery int64
 	faults    uint64 // fault word
+	finished  bool   // nothing more is published
 
 	listeners atomic.Int32 // readers that may be waiting; the server counts them
 }
@@ -175,7 +176,7 @@ func (p *Producer) Published() uint64 {
 func (p *Producer) Publish(batch []Sample) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.base == nil {
+	if p.base == nil || p.finished {
 		return fmt.Errorf("publish: %w", ErrClosed)
 	}
 	if len(batch) == 0 {
@@ -341,16 +342,32 @@ func (p *Producer) SetFault(state FaultState) {
 	atomic.StoreUint64(&p.header.Fault, p.faults)
 }
 
-// Close marks the ring as ended in an orderly way and releases this side's memory; readers keep theirs until they have
-// read what is left. Close the server first. Closing twice is harmless.
+// Finish marks the ring as ended in an orderly way: nothing more will be published. It comes before the server is closed, so
+// that a reader whose connection ends can tell this end from a crash.
+func (p *Producer) Finish() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.finish()
+}
+
+func (p *Producer) finish() {
+	if p.base == nil || p.finished {
+		return
+	}
+	p.finished = true
+	atomic.StoreUint32(&p.header.State, stateClosed)
+	wakeShared(tailFutex(p.header))
+}
+
+// Close finishes the ring and releases this side's memory; readers keep theirs until they have read what is left. Close the
+// server first. Closing twice is harmless.
 func (p *Producer) Close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.base == nil {
 		return nil
 	}
-	atomic.StoreUint32(&p.header.State, stateClosed)
-	wakeShared(tailFutex(p.header))
+	p.finish()
 	p.base, p.header, p.slots, p.latest = nil, nil, nil, nil
 	p.memory.close()
 	return nil

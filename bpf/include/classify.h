@@ -216,8 +216,9 @@ static __always_inline enum cw_verdict cw_submit_64(enum cw_verdict verdict, con
 }
 
 /*
- * Counts the verdict. The line belongs to this CPU, but the add is atomic all the same: with PREEMPT_RT
- * a softirq can be preempted by another on its CPU, and a lost count would be a frame without a verdict.
+ * Counts the verdict. The line belongs to this CPU, but the add is atomic all the same, for about 1 ns: with
+ * PREEMPT_RT a softirq can be preempted by another on its CPU, and a lost count would be a frame without a
+ * verdict.
  */
 static __always_inline void cw_count(enum cw_verdict verdict)
 {

@@ -6,6 +6,7 @@ import (
 	"crypto"
 	"crypto/ecdh"
 	"crypto/rand"
+	"errors"
 	"slices"
 )
 
@@ -128,26 +129,26 @@ func (c Config) prepare(role Role) (Config, error) {
 // validate checks that the parts of an identity belong together.
 func (id *Identity) validate() error {
 	if id.Credential == nil {
-		return configError("no credential")
+		return errors.New("no credential")
 	}
 	if id.ID.Bytes() == nil {
-		return configError("no identifier")
+		return errors.New("no identifier")
 	}
 	if e := id.Credential.identifiedBy(id.ID); e != nil {
 		return e.Err
 	}
 	if id.Signer == nil && id.KeyExchanger == nil {
-		return configError("no private key")
+		return errors.New("no private key")
 	}
 	if id.Signer != nil {
 		pub, ok := id.Signer.Public().(interface{ Equal(crypto.PublicKey) bool })
 		if !ok || id.Credential.key.sign == nil || !pub.Equal(id.Credential.key.sign) {
-			return configError("the signer's key is not the credential's")
+			return errors.New("the signer's key is not the credential's")
 		}
 	}
 	if id.KeyExchanger != nil {
 		if id.Credential.key.exchange == nil || !id.KeyExchanger.PublicKey().Equal(id.Credential.key.exchange) {
-			return configError("the key exchanger's key is not the credential's")
+			return errors.New("the key exchanger's key is not the credential's")
 		}
 	}
 	return nil

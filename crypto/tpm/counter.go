@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"github.com/google/go-tpm/tpm2"
 )
@@ -21,6 +22,13 @@ type CounterID struct {
 	Name  Name   // as it is once the counter has been incremented for the first time
 	Auth  []byte // authorisation value of the index
 }
+
+// Format writes the index and nothing else for every verb: Auth must not reach a
+// log or an error by way of a struct that was printed whole.
+func (id CounterID) Format(s fmt.State, _ rune) { fmt.Fprintf(s, "counter 0x%08X", id.Index) }
+
+// LogValue is what log/slog shows: the same as Format.
+func (id CounterID) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(id)) }
 
 // authSize of a counter: what its Name algorithm allows at most.
 const authSize = 32

@@ -4,7 +4,11 @@ package tpm
 
 import (
 	"bytes"
+	"encoding/base64"
+	"fmt"
+	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
@@ -255,5 +259,23 @@ func TestCounterAuthZeros(t *testing.T) {
 	}
 	if seen[0] || len(seen) != 255 {
 		t.Fatalf("%d byte values, zero among them: %v", len(seen), seen[0])
+	}
+}
+
+// TestCounterIDRedacted prints a counter in every way that could show its
+// authorisation value.
+func TestCounterIDRedacted(t *testing.T) {
+	id := CounterID{Index: testIndex, Name: Name{1}, Auth: []byte("SECRETAUTH")}
+	var log bytes.Buffer
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "counter", id)
+	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "counter", id)
+	text := log.String() + fmt.Sprintf("%v %+v %#v %s %x %q %v", id, id, id, id, id, id, []CounterID{id})
+	for _, shown := range []string{"SECRETAUTH", fmt.Sprintf("%x", id.Auth), fmt.Sprint(id.Auth), base64.StdEncoding.EncodeToString(id.Auth)} {
+		if strings.Contains(text, shown) {
+			t.Errorf("shown as %q", shown)
+		}
+	}
+	if !strings.Contains(text, "counter 0x01800100") {
+		t.Errorf("%s", text)
 	}
 }

@@ -14,6 +14,7 @@ import (
 type file struct {
 	Version       int            `json:"version"`
 	Note          []string       `json:"note"`
+	Bindings      []binding      `json:"bindings"`
 	TrafficKeys   []trafficKey   `json:"traffic_keys"`
 	StartKeys     []epochKey     `json:"start_keys"`
 	ControlKeys   []epochKey     `json:"control_keys"`
@@ -33,6 +34,7 @@ func notes() []string {
 		"Test vectors of the sealed-frame protocol, version 1, described in docs/protocol.md. All keys are for tests only.",
 		"Byte strings are lower-case hexadecimal in the order of the bytes on the wire. Integers in them are little-endian, " +
 			"except in CBOR, COSE and HPKE, which have their own order.",
+		"bindings: binding_hash = SHA-256(canonical_form); bit 31 of can_id says that it has 29 bits.",
 		"traffic_keys: okm = HKDF-Expand(SHA-384, prk, info, 44); key = okm[0:32], iv = okm[32:44]. prk is PRK_epoch.",
 		"start_keys, control_keys: key = HKDF-Expand(SHA-384, prk, info, 48).",
 		"samples, heartbeats, bad_plaintexts: spdu = header || AES-256-GCM(key, nonce, aad, plaintext), with a tag of 16 bytes at its end; " +
@@ -44,8 +46,10 @@ func notes() []string {
 		"windows: the steps are taken one after another on an empty window; each counter is committed if its verdict is fresh. " +
 			"words are the words with a seen bit afterwards, as 64-bit numbers in hexadecimal (here the most significant digit comes first).",
 		"next_epochs: the number that the gateway gives to a node's next epoch; 0: there is none left.",
-		"agreements: an HPKE offer and its reply, with all private keys. signatures are deterministic (RFC 6979); " +
-			"an implementation may make others over the same bytes.",
+		"agreements: an HPKE offer and its reply, with all private keys: scalars, big-endian, as long as the field. offer and reply are " +
+			"COSE_Sign1 over offer_payload and reply_payload; offer_hash = SHA-384(offer), payload_hash = SHA-384(reply_payload). " +
+			"Signatures are deterministic (RFC 6979); a signer may make others. shared_secret, key, base_nonce and exporter_secret are those of RFC 9180; " +
+			"ct = AES-256-GCM(key, base_nonce, offer_hash, plaintext), prk = Export(exporter_context, 48).",
 	}
 }
 
@@ -56,6 +60,7 @@ func generate() ([]byte, error) {
 		name string
 		make func(*file) error
 	}{
+		{"bindings", makeBindings},
 		{"traffic keys", makeTrafficKeys},
 		{"epoch keys", makeEpochKeys},
 		{"samples", makeSamples},

@@ -81,14 +81,20 @@ func TestFileIsWhole(t *testing.T) {
 	if f.Version != 1 || len(f.Note) == 0 {
 		t.Errorf("version %d, %d lines of note", f.Version, len(f.Note))
 	}
-	prose := map[string]bool{"Name": true, "Form": true, "Kind": true, "TrafficKey": true, "Verdict": true, "Note": true}
+	prose := map[string]bool{"Name": true, "Form": true, "Kind": true, "TrafficKey": true, "Verdict": true, "Note": true,
+		"NodeName": true, "Carrier": true, "SourceName": true, "Fingerprint": true}
+	forms := map[string]bool{nameFD: true, nameClassic: true, nameGeneric: true}
 	lower := regexp.MustCompile(`^([0-9a-f][0-9a-f])*$`)
 	var walk func(path string, v reflect.Value)
 	walk = func(path string, v reflect.Value) {
 		switch v.Kind() {
 		case reflect.Struct:
 			for i := range v.NumField() {
-				if name := v.Type().Field(i).Name; !prose[name] {
+				name := v.Type().Field(i).Name
+				if name == "Form" && !forms[v.Field(i).String()] {
+					t.Errorf("%s: no form is called %q", path, v.Field(i).String())
+				}
+				if !prose[name] {
 					walk(path+"."+name, v.Field(i))
 				}
 			}
