@@ -51,6 +51,8 @@ type Agent struct {
 	ring   *ring.Producer
 	report *reporter
 	began  time.Time
+	// resumed says that the tables held what an earlier run has left.
+	resumed bool
 
 	// mu is held for the length of a batch or a tick, and by whoever reads what they change.
 	mu sync.Mutex
@@ -100,7 +102,7 @@ func Run(ctx context.Context, opts Options) (err error) {
 		err = errors.Join(err, servers())
 	}()
 	a.log.Info("agent is running", "policy", opts.Set.Policy.Name, "binding", opts.Set.Binding.Name, "engine", opts.Engine.Name(),
-		"streams", len(opts.Set.Streams), "interfaces", len(a.buses), "resumed", !a.maps.Created())
+		"streams", len(opts.Set.Streams), "interfaces", len(a.buses), "resumed", a.resumed)
 	return a.loop(ctx)
 }
 
@@ -118,10 +120,11 @@ func (a *Agent) openTables() error {
 
 // resume lays the pipeline over the tables, takes up the epochs, and makes durable that they are in use.
 func (a *Agent) resume() error {
+	a.resumed = !a.maps.Fresh()
 	a.core = newCore(a.opts.Engine, a.opts.Set, a.state, Tables{
 		Windows: a.maps.Windows(), Epochs: a.maps.Epochs(), Starts: a.maps.Starts(), Counters: a.maps.AgentCounters(),
 	}, a.ring)
-	refused, err := a.core.resume(a.state, a.opts.Set, a.maps.Created(), a.now(), time.Now().UnixNano(), a.limit())
+	refused, err := a.core.resume(a.state, a.opts.Set, !a.resumed, a.now(), time.Now().UnixNano(), a.limit())
 	if err != nil {
 		return fmt.Errorf("resume epochs: %w", err)
 	}
@@ -131,6 +134,14 @@ func (a *Agent) resume() error {
 	for _, s := range a.core.streams {
 		a.report.losses(s)
 	}
+	// What was refused is durably gone, and the windows are filled: only now may a later run rely on the tables. Then the
+	// epochs are marked as used, before the first frame is accepted. A kill between any two of these steps leaves either new
+	// tables, for which all of this is done again, or filled ones.
+	if err := SaveState(a.opts.Vault, a.state); err != nil {
+		return err
+	}
+	a.maps.MarkReady()
+	a.core.markUsed(a.state)
 	return SaveState(a.opts.Vault, a.state)
 }
 

@@ -195,7 +195,7 @@ func (c *core) commit(n int, again bool) (samples int) {
 		if j.gapBefore() {
 			flags |= ring.FlagGapBefore
 		}
-		if j.stream.epoch != j.live.state.Number {
+		if j.live.state.Number > j.stream.epoch {
 			flags |= ring.FlagFirstOfEpoch
 		}
 		c.account(j)

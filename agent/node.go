@@ -98,6 +98,12 @@ func (s *stream) openWindow(reference uint64) error {
 		return fmt.Errorf("stream %d: %w", s.ID, err)
 	}
 	s.window, s.gaps = w, g
+	// What the stream has switched to is found again from its counters: an epoch begins at its base.
+	for _, l := range s.node.live {
+		if w.Highest() >= l.state.Base {
+			s.epoch, s.lowest = l.state.Number, l.state.Base
+		}
+	}
 	// Every start that is already known has skipped counters; a start that comes later says so itself.
 	for _, l := range s.node.live {
 		for _, st := range l.starts {
@@ -128,10 +134,14 @@ func (n *node) accept(engine aead.Engine, e *epoch.Epoch, now int64, wall int64)
 	pinned := n.known.Epoch(slot)
 	if pinned.Owner() == e.Number {
 		mergeStarts(e, pinned.Known())
+	} else {
+		pinned.Reset(e.Number)
 	}
-	pinned.Reset(e.Number)
+	// Only what is missing is put there: an agent killed in between must not lose the start that is in use.
 	for _, s := range e.Starts {
-		pinned.Put(loader.Start{First: s.F, Random: s.Random})
+		if !slices.Contains(first(pinned.Known()), s.F) {
+			pinned.Put(loader.Start{First: s.F, Random: s.Random})
+		}
 	}
 	l, err := newLiveEpoch(engine, e, slot, n)
 	if err != nil {
@@ -143,6 +153,8 @@ func (n *node) accept(engine aead.Engine, e *epoch.Epoch, now int64, wall int64)
 	slices.SortFunc(n.live, func(a, b *liveEpoch) int { return int(int64(a.state.Number) - int64(b.state.Number)) })
 	return n.table.Publish(slot, e.Number, e.Base)
 }
+
+func first(known [2]loader.Start) []uint64 { return []uint64{known[0].First, known[1].First} }
 
 // mergeStarts adds the starts that an earlier run has left in the pinned maps to those of the state file: whichever was
 // written last knows more, and a start that either forgot would let a rolled-back node in again.

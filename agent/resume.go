@@ -58,8 +58,7 @@ func layoutOf(set *policy.Set) ([32]byte, error) {
 // ceilings that a clean stop left behind; after an unclean one the epoch is refused, because nobody can tell a replay from
 // a new frame any more.
 //
-// Afterwards every remaining epoch is marked as used and the ceilings are dropped; the caller makes that durable before a
-// frame is accepted.
+// The caller makes the refusals durable, marks the tables as ready, and then has the epochs marked as used (markUsed).
 func (c *core) resume(state *epoch.State, set *policy.Set, fresh bool, now, wall, limit int64) ([]refusal, error) {
 	var refused []refusal
 	for i, n := range c.nodes {
@@ -93,13 +92,20 @@ func (c *core) resume(state *epoch.State, set *policy.Set, fresh bool, now, wall
 		if err := n.openWindows(state.Ceilings, fresh); err != nil {
 			return nil, err
 		}
-		for _, e := range keep {
-			e.Used = true
-		}
 		n.state.Verified = n.verified
 	}
-	state.Ceilings = nil
 	return refused, nil
+}
+
+// markUsed notes that frames may be accepted under every epoch from now on, and drops the ceilings of the last clean stop, which
+// say nothing about what comes. The caller makes that durable before a frame is accepted.
+func (c *core) markUsed(state *epoch.State) {
+	for _, n := range c.nodes {
+		for _, e := range n.state.Epochs {
+			e.Used = true
+		}
+	}
+	state.Ceilings = nil
 }
 
 // closeOthers takes epochs out of the filter's table that the state does not have: they were retired while no agent ran.

@@ -226,6 +226,7 @@ func (r *rig) boot(fresh bool) []refusal {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	r.core.markUsed(r.state)
 	return refused
 }
 

@@ -59,6 +59,9 @@ func fillTables(t testing.TB, streams StreamTable, epochs []EpochTable, windows 
 		commit(w, c)
 	}
 	w.HighestHint.Store(10000)
+
+	// A window whose hint lags: only the word's name tells that the ring has gone round.
+	commit(&windows[MaxStreams-1], 9532+2048)
 }
 
 // commit marks a counter as seen, as the agent does.
@@ -168,6 +171,10 @@ func TestFilterVerdicts(t *testing.T) {
 
 		{"highest - 1,024", EthPCANFD, fd(idSample, 48, with(sample, func(h *header) { h.counter = 10000 - 1024 })), false, TooOld},
 		{"base, long past", EthPCANFD, fd(idSample, 48, with(sample, func(h *header) { h.counter = baseCount })), false, TooOld},
+
+		{"word one turn newer", EthPCANFD, fd(idEFF, 48, with(sample, func(h *header) { h.counter = 9532 })), false, TooOld},
+		{"word one turn newer, same bit", EthPCANFD, fd(idEFF, 48, with(sample, func(h *header) { h.counter = 9532 + 2048 })), false, Replay},
+		{"word one turn older", EthPCANFD, fd(idEFF, 48, with(sample, func(h *header) { h.counter = 9532 + 4096 })), false, Candidate},
 
 		{"highest", EthPCANFD, fd(idSample, 48, with(sample, func(h *header) { h.counter = 10000 })), false, Replay},
 		{"highest - 1", EthPCANFD, fd(idSample, 48, with(sample, func(h *header) { h.counter = 9999 })), false, Replay},
@@ -319,6 +326,21 @@ func TestFilterEntryOutOfRange(t *testing.T) {
 	}
 }
 
+// Counter 0 is refused whatever base an epoch has.
+func TestFilterCounterZero(t *testing.T) {
+	f := newTestFilter(t, 1<<20, 1<<16)
+	fixture(t, f)
+	f.epochs[MaxNodes-1].slot[2].base.Store(0) // Publish would refuse it
+	for counter, want := range map[uint64]Verdict{0: CounterRange, 1: Candidate} {
+		h := header{version: 1, epoch: liveEpoch, counter: counter}
+		ok(t, f.streams.Set(StreamKey{Iface: testIface, CANID: idEFF},
+			Stream{Slot: 100, StreamID: 1, Node: MaxNodes - 1, Carrier: CarrierCANFD, WindowSize: 64}))
+		if got := f.judgeFD(t, fdFrame(idEFF, 48, h)); got != want {
+			t.Errorf("counter %d: verdict %s, want %s", counter, got, want)
+		}
+	}
+}
+
 // The filter's view of a window is that of a model that keeps every counter ever committed.
 func TestFilterWindowModel(t *testing.T) {
 	f := newTestFilter(t, 1<<20, 1<<16)
@@ -338,7 +360,7 @@ func TestFilterWindowModel(t *testing.T) {
 			count = func(name string) uint64 {
 				c := base + delta.Draw(t, name)
 				if high != 0 && rapid.Bool().Draw(t, name+" near") {
-					c = high + rapid.Uint64Range(0, 2500).Draw(t, name+" offset") - 1250
+					c = high + rapid.Uint64Range(0, 8400).Draw(t, name+" offset") - 4200
 				}
 				return c & (1<<48 - 1)
 			}

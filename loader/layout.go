@@ -114,12 +114,12 @@ type Window struct {
 	_ [5]uint64
 }
 
-// metaEntry is struct cw_meta. It is written before the pins get their final name and not after.
+// metaEntry is struct cw_meta. All but Ready is written before the pins get their final name and not after.
 type metaEntry struct {
 	_             structs.HostLayout
 	Magic         [8]byte
 	LayoutVersion uint32
-	_             uint32
+	Ready         uint32 // to be read and written with sync/atomic
 	BootID        [16]byte
 	LayoutHash    [32]byte
 	BindingHash   [32]byte

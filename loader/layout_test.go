@@ -89,6 +89,7 @@ func TestLayoutMatchesC(t *testing.T) {
 			"start": {unsafe.Offsetof(start.known[0].random), 16},
 		}},
 		{"cw_meta", unsafe.Sizeof(meta), map[string]member{
+			"ready":          {unsafe.Offsetof(meta.Ready), 4},
 			"magic":          {unsafe.Offsetof(meta.Magic), 8},
 			"layout_version": {unsafe.Offsetof(meta.LayoutVersion), 4},
 			"boot_id":        {unsafe.Offsetof(meta.BootID), 16},

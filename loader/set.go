@@ -237,9 +237,16 @@ func into[T any](dst **table[T], m *ebpf.Map) error {
 	return err
 }
 
-// Created reports whether Open made the maps. If so, no window, epoch or counter of an earlier run is left:
-// for the agent this is a reboot of the gateway.
+// Created reports whether Open made the maps.
 func (s *Set) Created() bool { return s.created }
+
+// Fresh reports whether nobody has called MarkReady since the maps were made. If so, no window, epoch or counter of an earlier
+// run is left that may be relied on: for the agent this is a reboot of the gateway.
+func (s *Set) Fresh() bool { return atomic.LoadUint32(&s.meta.entries[0].Ready) == 0 }
+
+// MarkReady says that the maps hold all that is known of earlier runs, so that the next Open may rely on them. A process that
+// made the maps and ended before has left them empty, and an empty window would let everything in again.
+func (s *Set) MarkReady() { atomic.StoreUint32(&s.meta.entries[0].Ready, 1) }
 
 // Windows returns the replay windows by stream slot.
 func (s *Set) Windows() []Window { return s.windows.entries }

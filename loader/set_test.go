@@ -66,6 +66,13 @@ func TestSetCreateAndReopen(t *testing.T) {
 	if second.Created() {
 		t.Error("Open made new maps beside the pinned ones")
 	}
+	if !second.Fresh() {
+		t.Error("maps that nobody has marked as ready are relied on")
+	}
+	second.MarkReady()
+	if openSet(t, Options{Root: root, BindingHash: binding}).Fresh() {
+		t.Error("the mark was lost")
+	}
 	if got := must[Stream](t)(second.Streams().Get(key)); got != stream {
 		t.Errorf("stream %+v, want %+v", got, stream)
 	}

@@ -46,7 +46,7 @@ func (b *Bus) close() error { return errors.Join(b.edge.close(), b.gateway.close
 
 // newBuses makes the buses: of vxcan pairs where the kernel has them, else of TUN devices that look like CAN interfaces to
 // everything above. The gateway's interfaces are made in the caller's namespace.
-func newBuses(edge *loader.Netns, names []string) (kind string, buses []*Bus, err error) {
+func newBuses(edge *loader.Netns, names []string, queue uint32) (kind string, buses []*Bus, err error) {
 	defer func() {
 		if err != nil {
 			for _, b := range buses {
@@ -65,7 +65,7 @@ func newBuses(edge *loader.Netns, names []string) (kind string, buses []*Bus, er
 			}
 		}
 		if kind == busTUN {
-			b.edge, b.gateway, err = newTUNPair(edge, name)
+			b.edge, b.gateway, err = newTUNPair(edge, name, queue)
 		}
 		if err != nil {
 			return kind, buses, fmt.Errorf("make bus %s: %w", name, err)
@@ -78,10 +78,24 @@ func newBuses(edge *loader.Netns, names []string) (kind string, buses []*Bus, er
 // tunEnd is the wire's end of a TUN device.
 type tunEnd struct{ *loader.TUN }
 
-func newTUNPair(edge *loader.Netns, name string) (end, end, error) {
+// newTUNPair makes two devices. A TUN device drops what its transmit queue has no room for and tells nobody, so the edge's has
+// room for queue frames, all that it may ever send.
+func newTUNPair(edge *loader.Netns, name string, queue uint32) (end, end, error) {
 	e, err := loader.NewTUN(edge, name)
 	if err != nil {
 		return nil, nil, err
+	}
+	err = edge.Do(func() error {
+		return withLinks(func(l *loader.Links) error {
+			link, err := l.ByName(name)
+			if err != nil {
+				return err
+			}
+			return l.SetTxQueueLen(link.Index, queue)
+		})
+	})
+	if err != nil {
+		return nil, nil, errors.Join(err, e.Close())
 	}
 	g, err := loader.NewTUN(nil, name)
 	if err != nil {

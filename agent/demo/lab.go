@@ -20,6 +20,9 @@ import (
 	"github.com/cellward/cellward/loader"
 )
 
+// maxQueue bounds the transmit queue of the edge's device, in frames; the kernel keeps a pointer for each.
+const maxQueue = 1 << 22
+
 // LabOptions say what a Lab is for.
 type LabOptions struct {
 	// Program is the path of the cellward program; empty: this process's own.
@@ -70,7 +73,7 @@ func NewLab(ctx context.Context, o LabOptions) (_ *Lab, err error) {
 	for _, i := range o.Binding.Interfaces {
 		names = append(names, i.Name)
 	}
-	if l.Kind, l.Buses, err = newBuses(l.edgeNS, names); err != nil {
+	if l.Kind, l.Buses, err = newBuses(l.edgeNS, names, uint32(min(max(2*o.Frames, 10_000), maxQueue))); err != nil {
 		return nil, err
 	}
 	if l.gateway, err = l.startTPM(ctx, "gateway"); err != nil {
@@ -111,6 +114,19 @@ func (l *Lab) Close() error {
 		errs = append(errs, fmt.Errorf("remove folder: %w", err))
 	}
 	return errors.Join(errs...)
+}
+
+// Reboot does to the gateway what a reboot does while no agent runs: everything pinned is gone, the filter with it.
+func (l *Lab) Reboot() error {
+	if err := unix.Unmount(l.at.bpffs(), unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("unmount bpffs: %w", err)
+	}
+	return nil
+}
+
+// BeginAgent starts the agent and does not wait for it.
+func (l *Lab) BeginAgent() (*Process, error) {
+	return l.kids.start("agent", false, append(l.documents("run"), "--report-every", "1s")...)
 }
 
 // EdgeState returns the edge's state folder.
@@ -189,7 +205,7 @@ func (l *Lab) writeDocuments() error {
 
 // StartAgent starts the agent and waits until it answers.
 func (l *Lab) StartAgent(ctx context.Context) (*Process, error) {
-	p, err := l.kids.start("agent", false, append(l.documents("run"), "--report-every", "1s")...)
+	p, err := l.BeginAgent()
 	if err != nil {
 		return nil, err
 	}

@@ -226,6 +226,11 @@ func (n *Node) Agree(e *Epoch, verified uint64) error {
 	if e.Base <= verified {
 		return fmt.Errorf("%w: node %s begins epoch %d at counter %d, but counter %d was verified", ErrRollback, n.Kid, e.Number, e.Base, verified)
 	}
+	for _, other := range n.Epochs {
+		if uint8(other.Number) == uint8(e.Number) {
+			return fmt.Errorf("node %s: epoch %d cannot be told from epoch %d, which is still acceptable", n.Kid, e.Number, other.Number)
+		}
+	}
 	n.Epochs = append(n.Epochs, e)
 	// At most the epoch that the node sends under and the new one stay acceptable; the rest is wiped.
 	for len(n.Epochs) > 2 {

@@ -9,9 +9,9 @@ import (
 
 // Limits of a binding.
 const (
-	MaxStreamsPerNode = 256  // heartbeat streams included
-	MaxStreams        = 4096 // of a gateway, heartbeat streams included
-	MaxInterfaces     = 255
+	MaxStreamsPerNode = 256            // heartbeat streams included
+	MaxStreams        = 4096           // of a gateway, heartbeat streams included
+	MaxInterfaces     = 63             // what the filter's tables have room for
 	MaxNodes          = MaxStreams / 2 // each has at least a stream and a heartbeat stream
 	MaxGrace          = 7 * day
 	MinRingSlots      = 64

@@ -237,7 +237,7 @@ func drawBinding(t *rapid.T, ids []Identity) *Binding {
 	}
 	interfaces := rapid.IntRange(1, 3).Draw(t, "interfaces")
 	for i := range interfaces {
-		b.Interfaces = append(b.Interfaces, Interface{fmt.Sprintf("c!%d", i), uint8(255 - i), CANFD})
+		b.Interfaces = append(b.Interfaces, Interface{fmt.Sprintf("c!%d", i), uint8(63 - i), CANFD})
 	}
 	sources := rapid.SliceOfNDistinct(rapid.Uint32Range(1, MaxID), 1, 4, rapid.ID).Draw(t, "sources")
 	for i, id := range sources {

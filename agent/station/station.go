@@ -93,7 +93,7 @@ func Init(ctx context.Context, o Options) (_ *Station, err error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make state folder: %w", err)
 	}
-	s, err := o.base(ctx, nil)
+	s, err := o.base(ctx, false)
 	if err != nil {
 		return nil, err
 	}
@@ -115,20 +115,7 @@ func Init(ctx context.Context, o Options) (_ *Station, err error) {
 
 // Open opens a station that Init has made. A TPM with another storage root key is refused (tpm.ErrOtherTPM).
 func Open(ctx context.Context, o Options) (_ *Station, err error) {
-	var pin tpm.Name
-	if o.TPM != "" {
-		b, err := os.ReadFile(filepath.Join(o.Dir, srkFile))
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("%w: %s", ErrNotInitialised, o.Dir)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read pinned name of the storage root key: %w", err)
-		}
-		if pin, err = tpm.ParseName(strings.TrimSpace(string(b))); err != nil {
-			return nil, fmt.Errorf("read pinned name of the storage root key in %s: %w", o.Dir, err)
-		}
-	}
-	s, err := o.base(ctx, pin)
+	s, err := o.base(ctx, true)
 	if err != nil {
 		return nil, err
 	}
@@ -155,8 +142,8 @@ func Open(ctx context.Context, o Options) (_ *Station, err error) {
 	return s, o.open(s)
 }
 
-// base opens folder and TPM.
-func (o *Options) base(ctx context.Context, pin tpm.Name) (*Station, error) {
+// base opens folder and TPM. pinned says that the TPM must be the one that Init has pinned.
+func (o *Options) base(ctx context.Context, pinned bool) (*Station, error) {
 	if (o.TPM == "") != o.Software {
 		return nil, ErrNoHSM
 	}
@@ -168,10 +155,32 @@ func (o *Options) base(ctx context.Context, pin tpm.Name) (*Station, error) {
 	if o.Software {
 		return s, nil
 	}
+	var pin tpm.Name
+	if pinned {
+		if pin, err = readPin(dir); err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
+	}
 	if s.TPM, err = tpm.Open(ctx, o.TPM, tpm.Options{SRKName: pin}); err != nil {
 		return nil, errors.Join(fmt.Errorf("open TPM %s: %w", o.TPM, err), s.Close())
 	}
 	return s, nil
+}
+
+// readPin reads the Name of the storage root key that Init has pinned.
+func readPin(dir *vault.Dir) (tpm.Name, error) {
+	b, err := dir.ReadFile(srkFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %s", ErrNotInitialised, dir.Path())
+	}
+	if err != nil {
+		return nil, err
+	}
+	pin, err := tpm.ParseName(strings.TrimSpace(string(b)))
+	if err != nil {
+		return nil, fmt.Errorf("read pinned name of the storage root key in %s: %w", dir.Path(), err)
+	}
+	return pin, nil
 }
 
 // makeIdentity makes the identity key and stores it last, so that a folder with an identity is complete.

@@ -97,6 +97,10 @@ func (d *Dir) check(name string) error {
 	if !st.Mode().IsRegular() && !st.IsDir() {
 		return fmt.Errorf("%w: %s in %s is neither a file nor a folder", ErrUnsafe, name, d.path)
 	}
+	// A file holds what nobody else needs to read; a folder may be listed.
+	if st.Mode().IsRegular() && st.Mode().Perm()&0o077 != 0 {
+		return fmt.Errorf("%w: %s in %s is open to others (mode %v)", ErrUnsafe, name, d.path, st.Mode().Perm())
+	}
 	if st.Mode().Perm()&0o022 != 0 {
 		return fmt.Errorf("%w: %s in %s may be written by others (mode %v)", ErrUnsafe, name, d.path, st.Mode().Perm())
 	}
@@ -108,7 +112,8 @@ func (d *Dir) check(name string) error {
 
 // ReadFile implements Storage.
 func (d *Dir) ReadFile(name string) ([]byte, error) {
-	f, err := d.root.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	// Not blocking, so that a FIFO in the file's place is refused instead of waited for.
+	f, err := d.root.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, err

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 )
 
@@ -161,6 +162,27 @@ func TestUnsafeFolders(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := os.Chmod(filepath.Join(path, "node.state"), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(d, "node", xorSealer(7)); !errors.Is(err, ErrUnsafe) {
+			t.Fatal(err)
+		}
+	})
+	t.Run("file readable to others", func(t *testing.T) {
+		d, path := folder(t)
+		if err := open(t, d, "node").Save([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(filepath.Join(path, "node.state"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(d, "node", xorSealer(7)); !errors.Is(err, ErrUnsafe) {
+			t.Fatal(err)
+		}
+	})
+	t.Run("fifo", func(t *testing.T) {
+		d, path := folder(t)
+		if err := syscall.Mkfifo(filepath.Join(path, "node.state"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := Open(d, "node", xorSealer(7)); !errors.Is(err, ErrUnsafe) {

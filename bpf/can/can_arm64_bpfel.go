@@ -69,7 +69,7 @@ type FilterCwMeta struct {
 	_             structs.HostLayout
 	Magic         [8]uint8
 	LayoutVersion uint32
-	Reserved0     uint32
+	Ready         uint32
 	BootId        [16]uint8
 	LayoutHash    [32]uint8
 	BindingHash   [32]uint8

@@ -118,7 +118,7 @@ struct cw_window {
 struct cw_meta {
 	__u8 magic[8]; /* "cellward" */
 	__u32 layout_version;
-	__u32 reserved0;
+	__u32 ready; /* 1: the agent has filled in what an earlier boot has left; before that nothing may be accepted */
 	__u8 boot_id[16];
 	__u8 layout_hash[32];
 	__u8 binding_hash[32];

@@ -54,7 +54,7 @@ func ccs(tb testing.TB, name string, kid []byte, pub crypto.PublicKey) *edhoc.Cr
 
 // identitiesOf are a signature key and a static Diffie-Hellman key, each known by a kid of 8 bytes.
 func identitiesOf(tb testing.TB, name string, signer crypto.Signer, static ecdh.KeyExchanger) []edhoc.Identity {
-	signKid, dhKid := []byte(name+"-sig")[:8], []byte(name+"-dh0")[:8]
+	signKid, dhKid := []byte(name + "-sig")[:8], []byte(name + "-dh0")[:8]
 	return []edhoc.Identity{
 		{Credential: ccs(tb, name, signKid, signer.Public()), ID: edhoc.ByKID(signKid), Signer: signer},
 		{Credential: ccs(tb, name, dhKid, static.PublicKey()), ID: edhoc.ByKID(dhKid), KeyExchanger: static},
