@@ -56,20 +56,6 @@ func (n *Netns) Do(f func() error) error {
 // Close lets go of the namespace.
 func (n *Netns) Close() error { return n.f.Close() }
 
-// PrivateMounts runs f with a mount namespace of its own, in which nothing that f mounts is seen outside and
-// which ends with f. Goroutines that f starts are not in it. Needs CAP_SYS_ADMIN.
-func PrivateMounts(f func() error) error {
-	return onOwnThread(func() error {
-		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-			return fmt.Errorf("make mount namespace: %w", err)
-		}
-		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-			return fmt.Errorf("make mounts private: %w", err)
-		}
-		return f()
-	})
-}
-
 // onOwnThread runs f on a thread that ends with it. A thread that has changed its namespaces never goes back
 // to the others, so there is no way back that could fail.
 func onOwnThread(f func() error) error {

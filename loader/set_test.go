@@ -4,6 +4,7 @@ package loader
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -200,11 +201,31 @@ func TestSetConcurrentOpen(t *testing.T) {
 	}
 }
 
+// privateMounts runs f with a mount namespace of its own, in which nothing that f mounts is seen outside and which ends with f.
+func privateMounts(t *testing.T, f func() error) error {
+	t.Helper()
+	err := onOwnThread(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+			return fmt.Errorf("make mount namespace: %w", err)
+		}
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+			return fmt.Errorf("%w: %w", errSharedMounts, err)
+		}
+		return f()
+	})
+	if errors.Is(err, errSharedMounts) && errors.Is(err, unix.EINVAL) {
+		t.Skip("the root is no mount point, as in a chroot, so what the test mounts could be seen outside")
+	}
+	return err
+}
+
+var errSharedMounts = errors.New("make mounts private")
+
 // bpffs is mounted where it is missing: at /sys/fs/bpf or at the root itself.
 func TestSetMountsBPFFS(t *testing.T) {
 	needRoot(t)
 	for _, root := range []string{"/sys/fs/bpf/cellward_test", filepath.Join(t.TempDir(), "pins", "here")} {
-		err := PrivateMounts(func() error {
+		err := privateMounts(t, func() error {
 			// Take away whatever bpffs the machine has; this thread alone sees it gone.
 			if err := unix.Unmount(bpffsStandard, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
 				return err

@@ -48,8 +48,8 @@ type Options struct {
 	Progress *os.File
 }
 
-// Outside runs the program anew, with the same arguments and the environment variable insideVariable set, in network and
-// mount namespaces of its own, and waits for it. Everything that the demonstration makes ends with that process.
+// Outside runs the program anew, with the same arguments and the environment variable insideVariable set, in a network
+// namespace of its own, and waits for it. Everything that the demonstration makes ends with that process.
 func Outside(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if unix.Geteuid() != 0 {
 		return ErrNotRoot
@@ -61,9 +61,8 @@ func Outside(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 10 * time.Second
 	cmd.SysProcAttr = &unix.SysProcAttr{
-		Cloneflags:   unix.CLONE_NEWNET,
-		Unshareflags: unix.CLONE_NEWNS,
-		Pdeathsig:    unix.SIGKILL,
+		Cloneflags: unix.CLONE_NEWNET,
+		Pdeathsig:  unix.SIGKILL,
 	}
 	if err := cmd.Run(); err != nil {
 		var exit *exec.ExitError

@@ -32,9 +32,11 @@ var (
 )
 
 // place is where a demonstration keeps its sockets, states and pins.
-type place struct{ dir string }
+type place struct {
+	dir   string
+	bpffs string
+}
 
-func (p place) bpffs() string         { return filepath.Join(p.dir, "bpf") }
 func (p place) gatewayState() string  { return filepath.Join(p.dir, "gateway") }
 func (p place) edgeState() string     { return filepath.Join(p.dir, "edge") }
 func (p place) ringSocket() string    { return filepath.Join(p.dir, "ring.sock") }
@@ -147,7 +149,7 @@ func nextPower(n uint64) uint64 { return 1 << bits.Len64(n) }
 func complete(b *policy.Binding, at place, tpm string, gateway, node policy.Identity, frames uint64) {
 	b.Gateway = policy.Gateway{
 		Name: "gateway", Identity: gateway, TPM: "unix:" + strings.TrimPrefix(tpm, "unix:"), StateDirectory: at.gatewayState(),
-		BPFFS: at.bpffs(), CandidateRing: ringBytes(frames),
+		BPFFS: at.bpffs, CandidateRing: ringBytes(frames),
 		Ring:    policy.Ring{Slots: int(min(max(nextPower(frames), 1<<12), policy.MaxRingSlots)), Socket: at.ringSocket()},
 		Control: policy.Control{Socket: at.controlSocket()},
 	}

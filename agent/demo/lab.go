@@ -37,14 +37,15 @@ type LabOptions struct {
 }
 
 // Lab is a gateway and an edge on one machine: CAN buses between two network namespaces, a software TPM and a state folder on
-// each side, and documents that name them. The gateway lives in the caller's network and mount namespaces, which should be its
-// own (see Outside). Its methods are for one goroutine.
+// each side, and documents that name them. The gateway lives in the caller's network namespace, which should be its own (see
+// Outside). Its methods are for one goroutine.
 type Lab struct {
 	// Kind is that of the buses: "vxcan" or "tun-can".
 	Kind  string
 	Buses []*Bus
 
 	at      place
+	bpf     *os.File
 	policy  *policy.Policy
 	binding *policy.Binding
 	frames  uint64
@@ -60,12 +61,17 @@ func NewLab(ctx context.Context, o LabOptions) (_ *Lab, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("make folder: %w", err)
 	}
-	l := &Lab{at: place{dir}, policy: o.Policy, binding: o.Binding, frames: o.Frames, kids: &children{program: o.Program}}
+	l := &Lab{at: place{dir: dir}, policy: o.Policy, binding: o.Binding, frames: o.Frames, kids: &children{program: o.Program}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.Close())
 		}
 	}()
+	// A bpffs that is mounted nowhere: what is pinned there ends with this process at the latest.
+	if l.bpf, err = loader.NewBPFFS(); err != nil {
+		return nil, err
+	}
+	l.at.bpffs = fmt.Sprintf("/proc/%d/fd/%d/cellward", os.Getpid(), l.bpf.Fd())
 	if l.edgeNS, err = loader.NewNetns(); err != nil {
 		return nil, err
 	}
@@ -108,8 +114,9 @@ func (l *Lab) Close() error {
 	if l.edgeNS != nil {
 		errs = append(errs, l.edgeNS.Close())
 	}
-	// The bpffs goes with the mount namespace, but a mount point cannot be removed.
-	_ = unix.Unmount(l.at.bpffs(), unix.MNT_DETACH)
+	if l.bpf != nil {
+		errs = append(errs, l.bpf.Close())
+	}
 	if err := os.RemoveAll(l.at.dir); err != nil {
 		errs = append(errs, fmt.Errorf("remove folder: %w", err))
 	}
@@ -118,10 +125,15 @@ func (l *Lab) Close() error {
 
 // Reboot does to the gateway what a reboot does while no agent runs: everything pinned is gone, the filter with it.
 func (l *Lab) Reboot() error {
-	if err := unix.Unmount(l.at.bpffs(), unix.MNT_DETACH); err != nil {
-		return fmt.Errorf("unmount bpffs: %w", err)
+	fresh, err := loader.NewBPFFS()
+	if err != nil {
+		return err
 	}
-	return nil
+	// In the place of the old one, so that the documents still name it.
+	if err := unix.Dup3(int(fresh.Fd()), int(l.bpf.Fd()), unix.O_CLOEXEC); err != nil {
+		return errors.Join(fmt.Errorf("replace bpffs: %w", err), fresh.Close())
+	}
+	return fresh.Close()
 }
 
 // BeginAgent starts the agent and does not wait for it.

@@ -16,10 +16,10 @@ func newDemoCommand() *cobra.Command {
 	var opts demo.Options
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Run the whole line on this machine, in private namespaces, and show what came through",
+		Short: "Run the whole line on this machine, in network namespaces of its own, and show what came through",
 		Long: `Run the whole line on this machine: two software TPMs, a CAN bus (vxcan, or a TUN device where the kernel has no CAN),
-keys agreed between gateway and edge, and agent, edge and reader as processes of their own. Everything lives in private network
-and mount namespaces and ends with the command. Needs root.`,
+keys agreed between gateway and edge, and agent, edge and reader as processes of their own. Everything lives in network namespaces
+of its own and ends with the command. Needs root.`,
 		Args: cobra.NoArgs,
 	}
 	output := outputFlag(cmd, "text", "json")

@@ -119,15 +119,12 @@ func parseX5T(v any) (IDCred, *Error) {
 	if !ok || len(pair) != 2 {
 		return IDCred{}, fail(CheckIDCredForm, "x5t is not a pair")
 	}
-	alg, aok := pair[0].(int64)
-	hash, hok := pair[1].([]byte)
-	if !aok || !hok {
-		return IDCred{}, fail(CheckIDCredForm, "x5t is not an algorithm number and a hash")
-	}
+	alg, _ := pair[0].(int64) // an algorithm by name is 0, which is none of ours
+	hash, _ := pair[1].([]byte)
 	switch Hash(alg) {
 	case SHA256_64, SHA256, SHA384, SHA512:
 	default:
-		return IDCred{}, fail(CheckIDCredType, "x5t with hash algorithm %d", alg)
+		return IDCred{}, fail(CheckIDCredType, "x5t with hash algorithm %v", pair[0])
 	}
 	if len(hash) != Hash(alg).Size() {
 		return IDCred{}, fail(CheckIDCredForm, "x5t with a hash of %d bytes", len(hash))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package e2e tests the product as it is run: the built program's processes, real swtpms, a CAN bus, network and mount namespaces
-// of the tests' own. It needs root; without it every test says that it is skipped.
+// Package e2e tests the product as it is run: the built program's processes, real swtpms, a CAN bus, network namespaces of the
+// tests' own. It needs root; without it every test says that it is skipped.
 package e2e
 
 import (
@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// insideVariable marks the process that runs in the private namespaces.
+// insideVariable marks the process that runs in the private namespace.
 const insideVariable = "CELLWARD_E2E_INSIDE"
 
 // program is the built cellward; empty when this is not root.
@@ -33,11 +33,11 @@ func run(m *testing.M) int {
 		return m.Run()
 	}
 	if os.Getenv(insideVariable) == "" {
-		// Once more, in namespaces that end with the process: nothing of the host is touched, whatever happens.
+		// Once more, in a namespace that ends with the process: nothing of the host is touched, whatever happens.
 		cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 		cmd.Env = append(os.Environ(), insideVariable+"=1")
 		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-		cmd.SysProcAttr = &unix.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Unshareflags: unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}
+		cmd.SysProcAttr = &unix.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Pdeathsig: unix.SIGKILL}
 		err := cmd.Run()
 		var exit *exec.ExitError
 		if errors.As(err, &exit) {
