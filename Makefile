@@ -53,7 +53,7 @@ build: ## build bin/cellward; needs only Go
 	$(GO) build -trimpath -o bin/cellward ./cmd/cellward
 
 generate: setup-dev ## compile the BPF programs anew and bring the generated Go up to date
-	BPF_CLANG=$(CLANG) BPF_STRIP=$(STRIP) $(GO) generate ./...
+	$(GO) generate ./bpf/...
 
 demo: setup build ## run the whole line on this machine: own swtpm, own bus, real agent, edge and reader
 	@echo "demo: simulated battery pack -> sealed CAN FD frames -> eBPF filter -> verified samples (20 s)"

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/user"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -27,10 +28,10 @@ const (
 	defaultReportEvery = 10 * time.Second
 )
 
-// Options for Run. Set, Vault and Log are required.
+// Options for Run. Set, Store and Log are required.
 type Options struct {
 	Set   *policy.Set
-	Vault Vault
+	Store *Store
 	Log   *slog.Logger
 	// Engine opens batches; the standard library's if nil.
 	Engine aead.Engine
@@ -74,10 +75,15 @@ func Run(ctx context.Context, opts Options) (err error) {
 		return fmt.Errorf("test engine %s: %w", opts.Engine.Name(), err)
 	}
 	a := &Agent{opts: opts, log: opts.Log, report: newReporter(opts.Log), began: time.Now()}
-	if a.state, err = LoadState(opts.Vault); err != nil {
+	state, missing, err := opts.Store.Load()
+	if err != nil {
 		return err
 	}
+	a.state = state
 	defer a.state.Wipe()
+	for _, m := range missing {
+		a.log.Error("epoch is not accepted; agree a new one", "event", "epoch_refused", "kid", m.Node.String(), "epoch", m.Epoch, "reason", "its secret is missing")
+	}
 	if err := a.openTables(); err != nil {
 		return err
 	}
@@ -134,15 +140,20 @@ func (a *Agent) resume() error {
 	for _, s := range a.core.streams {
 		a.report.losses(s)
 	}
-	// What was refused is durably gone, and the windows are filled: only now may a later run rely on the tables. Then the
-	// epochs are marked as used, before the first frame is accepted. A kill between any two of these steps leaves either new
-	// tables, for which all of this is done again, or filled ones.
-	if err := SaveState(a.opts.Vault, a.state); err != nil {
+	// What was refused is durably gone, copies of the folder from before are refused by the hardware, and the windows are
+	// filled: only now may a later run rely on the tables. Then the epochs are marked as used, with ceilings, before the first
+	// frame is accepted. A kill between any two of these steps leaves either new tables, for which all of this is done again,
+	// or filled ones.
+	if err := a.opts.Store.Advance(a.state); err != nil {
 		return err
 	}
 	a.maps.MarkReady()
-	a.core.markUsed(a.state)
-	return SaveState(a.opts.Vault, a.state)
+	a.core.markUsed()
+	if err := a.opts.Store.Save(a.state); err != nil {
+		return err
+	}
+	a.core.ceilings.settled(a.core.ceilings.wanted)
+	return nil
 }
 
 // limit is the age in ns beyond which no key is accepted.
@@ -229,7 +240,11 @@ func (a *Agent) loop(ctx context.Context) error {
 	defer poller.Close()
 	stop := context.AfterFunc(ctx, poller.Wake)
 	defer stop()
-	saves := newSaver(a.opts.Vault, a.saveFailed)
+	saves := newSaver(a.opts.Store, a.saveFailed)
+	a.core.ceilings.save = func() bool {
+		seq, ok := a.save(saves)
+		return ok && saves.wait(seq)
+	}
 	err = a.serveRings(ctx, poller, saves)
 	saves.close()
 	if err != nil {
@@ -254,13 +269,16 @@ func (a *Agent) serveRings(ctx context.Context, poller *loader.Poller, saves *sa
 			if err != nil {
 				return fmt.Errorf("take batch of %s: %w", b.Name(), err)
 			}
-			started, err := a.drainStarts(b, starts[:])
+			started, err := a.drainStarts(b, starts[:], saves)
 			if err != nil {
 				return err
 			}
 			if n > 0 {
 				a.mu.Lock()
 				err = a.core.process(batch[:n], again[i])
+				if a.core.ceilings.soon {
+					a.save(saves)
+				}
 				a.mu.Unlock()
 				if err != nil {
 					return fmt.Errorf("process batch of %s: %w", b.Name(), err)
@@ -293,7 +311,7 @@ func (a *Agent) serveRings(ctx context.Context, poller *loader.Poller, saves *sa
 }
 
 // drainStarts judges all start records of a bus.
-func (a *Agent) drainStarts(b *loader.Bus, batch []loader.Record) (total int, err error) {
+func (a *Agent) drainStarts(b *loader.Bus, batch []loader.Record, saves *saver) (total int, err error) {
 	for {
 		n, err := b.Control().Peek(batch)
 		if err != nil {
@@ -305,6 +323,9 @@ func (a *Agent) drainStarts(b *loader.Bus, batch []loader.Record) (total int, er
 		}
 		a.mu.Lock()
 		a.core.startRecords(batch[:n], a.now())
+		if a.core.dirty {
+			a.save(saves)
+		}
 		a.mu.Unlock()
 		b.Control().Release()
 		total += n
@@ -320,14 +341,8 @@ func (a *Agent) tick(report bool, saves *saver) {
 		a.log.Error("key is beyond its hard limit and is not accepted any more", "event", "key_expired", "node", e.node,
 			"epoch", e.epoch, "age_s", e.age/1e9)
 	}
-	if a.core.dirty {
-		a.core.dirty = false
-		a.core.note()
-		if b, err := a.state.Marshal(); err != nil {
-			a.saveFailed(err)
-		} else {
-			saves.put(b)
-		}
+	if a.core.dirty || a.core.ceilings.soon || a.saveError() != nil {
+		a.save(saves)
 	}
 	if report {
 		for _, b := range a.buses {
@@ -353,13 +368,43 @@ func (a *Agent) stop() error {
 		a.report.counts(b.Name(), a.counts(b))
 	}
 	a.report.deleted(a.core.gaps)
+	a.core.exact()
 	a.core.note()
-	a.state.Ceilings = a.core.ceilings()
-	if err := SaveState(a.opts.Vault, a.state); err != nil {
-		return fmt.Errorf("stop cleanly: %w", err)
+	if err := a.opts.Store.Advance(a.state); err != nil {
+		// Without the hardware the folder is not retired, but the ceilings are still exact.
+		if serr := a.opts.Store.Save(a.state); serr != nil {
+			return fmt.Errorf("stop cleanly: %w", errors.Join(err, serr))
+		}
+		a.log.Error("state folder could not be retired in the hardware", "event", "retire_failed", "error", err.Error())
 	}
 	a.log.Info("agent has stopped; protected identifiers stay closed", "uptime_s", int(time.Since(a.began).Seconds()))
 	return nil
+}
+
+// save hands the state as it is now to the saver.
+func (a *Agent) save(saves *saver) (seq uint64, ok bool) {
+	a.core.dirty, a.core.ceilings.soon = false, false
+	a.core.note()
+	e, err := a.state.Encode()
+	if err != nil {
+		a.saveFailed(err)
+		return 0, false
+	}
+	return saves.put(e, slices.Clone(a.core.ceilings.wanted), a.saved), true
+}
+
+// saved takes note of what the saver has made durable.
+func (a *Agent) saved(ceilings []uint64) {
+	a.core.ceilings.settled(ceilings)
+	a.failMu.Lock()
+	a.failed = nil
+	a.failMu.Unlock()
+}
+
+func (a *Agent) saveError() error {
+	a.failMu.Lock()
+	defer a.failMu.Unlock()
+	return a.failed
 }
 
 func (a *Agent) saveFailed(err error) {

@@ -46,6 +46,9 @@ type core struct {
 	nodes   []*node
 	streams []*stream // by slot
 	out     publisher
+	// state is what is saved; ceilings say how far it reaches.
+	state    *epoch.State
+	ceilings ceilings
 	// dirty says that the state changed and wants to be saved.
 	dirty bool
 	// gaps are the deletions found since they were last taken.
@@ -71,8 +74,9 @@ type job struct {
 }
 
 func newCore(engine aead.Engine, set *policy.Set, state *epoch.State, t Tables, out publisher) *core {
-	c := &core{engine: engine, tables: t, out: out, reports: make([]replay.Report, 0, 256), order: make([]int, 0, BatchSize)}
+	c := &core{engine: engine, tables: t, out: out, state: state, reports: make([]replay.Report, 0, 256), order: make([]int, 0, BatchSize)}
 	c.nodes, c.streams = newNodes(set, state, t)
+	c.ceilings.init(c.streams)
 	for i := range c.ops {
 		c.ops[i].Dst = c.text[i][:]
 	}
@@ -228,6 +232,11 @@ func (c *core) verified(j *job, plain []byte, again bool) (loader.Verdict, []byt
 		// The node has left this epoch behind at a lower counter: whoever has its old key repeats history.
 		return loader.Downgrade, nil, 0
 	}
+	// Nothing above a durable ceiling takes effect: after a reboot without windows this frame would be new again. The tag has
+	// verified, so nobody but the node can make the gateway write here.
+	if j.counter > c.ceilings.durable[s.Slot].Load() && !c.raise(s, j.counter, j.time) {
+		return loader.NotDurable, nil, 0
+	}
 	if s.heartbeat {
 		return c.heartbeat(j, plain), nil, 0
 	}
@@ -248,6 +257,7 @@ func (c *core) verified(j *job, plain []byte, again bool) (loader.Verdict, []byt
 // account notes what an authenticated frame proves: how far its node has come, and which counters are missing.
 func (c *core) account(j *job) {
 	s, n := j.stream, j.stream.node
+	c.ceilings.used(s.Slot, j.counter)
 	if j.counter > n.verified {
 		n.verified = j.counter
 		n.known.HighestVerified.Store(j.counter)
@@ -376,11 +386,12 @@ func (c *core) exhausted(n *node, l *liveEpoch) bool {
 	return false
 }
 
-// note writes what is known of the nodes into the state that is about to be saved.
+// note writes what is known of nodes and streams into the state that is about to be saved.
 func (c *core) note() {
 	for _, n := range c.nodes {
 		n.state.Verified = n.verified
 	}
+	c.state.Ceilings = c.ceilings.byID(c.streams)
 }
 
 // wipe overwrites all keys.

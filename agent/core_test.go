@@ -394,37 +394,113 @@ func TestRotationOverlapAndDowngrade(t *testing.T) {
 	}
 }
 
+// TestReboot loses windows and everything that was not durable. Nothing comes out twice; an unclean stop costs what was raised
+// ahead and no more, a clean one nothing.
 func TestReboot(t *testing.T) {
 	t.Run("unclean", func(t *testing.T) {
 		r, seal := started(t)
-		f := seal("can0", 0x100, 1)
-		r.mustFeed(f)
-		r.clearTables()
-		refused := r.boot(true)
-		if len(refused) != 1 || refused[0].epoch != 1 {
+		var before []sent
+		for i := range 250 {
+			before = append(before, seal("can0", 0x100, byte(i)))
+		}
+		r.mustFeed(before...)
+		if refused := r.reboot(); len(refused) != 0 {
 			t.Fatalf("refused: %v", refused)
 		}
-		before := r.verdicts()
-		r.mustFeed(f, seal("can0", 0x100, 2))
-		r.expect(before, verdicts{loader.AgentUnknownEpoch: 2})
+		was := r.verdicts()
+		r.mustFeed(before...)
+		if now := r.verdicts(); now[loader.Accepted] != was[loader.Accepted] {
+			t.Fatalf("%d samples came out twice", now[loader.Accepted]-was[loader.Accepted])
+		}
+		ahead := r.core.ceilings.ahead[r.core.streams[2].Slot]
+		if ahead != 100 {
+			t.Fatalf("10 s of a stream of 10 Hz are %d counters", ahead)
+		}
+		lost := 0
+		for {
+			was := r.verdicts()
+			r.mustFeed(seal("can0", 0x100, 1))
+			if r.verdicts()[loader.Accepted] > was[loader.Accepted] {
+				break
+			}
+			if lost++; lost > int(ahead) {
+				t.Fatalf("more than %d samples were lost", ahead)
+			}
+		}
 	})
 	t.Run("clean", func(t *testing.T) {
 		r, seal := started(t)
 		first, second := seal("can0", 0x100, 1), seal("can0", 0x100, 2)
 		r.mustFeed(first)
+		r.core.exact()
 		r.core.note()
-		r.state.Ceilings = r.core.ceilings()
-		r.clearTables()
-		if refused := r.boot(true); len(refused) != 0 {
+		r.persist()
+		if refused := r.reboot(); len(refused) != 0 {
 			t.Fatalf("refused: %v", refused)
-		}
-		if r.state.Ceilings != nil {
-			t.Fatal("ceilings of a clean stop are still there for the next, possibly unclean one")
 		}
 		before := r.verdicts()
 		r.mustFeed(first, second)
 		r.expect(before, verdicts{loader.AgentReplay: 1, loader.Accepted: 1})
 	})
+	t.Run("without ceilings", func(t *testing.T) {
+		r, seal := started(t)
+		f := seal("can0", 0x100, 1)
+		r.mustFeed(f)
+		r.state.Ceilings = nil
+		r.persist()
+		if refused := r.reboot(); len(refused) != 1 {
+			t.Fatalf("refused: %v", refused)
+		}
+		before := r.verdicts()
+		r.mustFeed(f)
+		r.expect(before, verdicts{loader.AgentUnknownEpoch: 1})
+	})
+	t.Run("start not saved", func(t *testing.T) {
+		// The start record was taken and the gateway lost power before it was written: the node's repeats bring it back.
+		r := newRig(t)
+		s := r.node(r.vault)
+		if err := s.AnnounceStart(); err != nil {
+			t.Fatal(err)
+		}
+		records := r.wire.take()
+		r.mustFeed(records...)
+		r.reboot()
+		before := r.verdicts()
+		r.mustFeed(records...)
+		r.expect(before, verdicts{loader.StartAccepted: 1, loader.StartKnown: 1})
+	})
+}
+
+// TestNothingAboveADurableCeiling fills the disk: what lies above the last durable ceiling is refused, not published, and goes on
+// once the disk takes writes again.
+func TestNothingAboveADurableCeiling(t *testing.T) {
+	r, seal := started(t)
+	r.mustFeed(seal("can0", 0x100, 1))
+	r.diskFull = true
+	ceiling := r.core.ceilings.durable[r.core.streams[2].Slot].Load()
+	refused := 0
+	for range 300 {
+		was, published := r.verdicts(), len(r.sink.samples)
+		f := seal("can0", 0x100, 2)
+		r.mustFeed(f)
+		now := r.verdicts()
+		if now[loader.NotDurable] > was[loader.NotDurable] {
+			refused++
+			if len(r.sink.samples) != published {
+				t.Fatal("it was published all the same")
+			}
+		} else if c := r.sink.samples[len(r.sink.samples)-1].Counter; c > ceiling {
+			t.Fatalf("counter %d was published, the ceiling is %d", c, ceiling)
+		}
+	}
+	if refused == 0 {
+		t.Fatal("nothing was refused")
+	}
+	r.diskFull = false
+	r.now += 2 * retryRaise
+	before := r.verdicts()
+	r.mustFeed(seal("can0", 0x100, 3))
+	r.expect(before, verdicts{loader.Accepted: 1})
 }
 
 func TestHeartbeatNamesADeletedTail(t *testing.T) {
@@ -460,6 +536,7 @@ func TestProcessDoesNotAllocate(t *testing.T) {
 		}
 	}
 	r.core.out = discard{}
+	r.core.ceilings.save = nil // writing the state allocates; that is not per frame
 	i := 0
 	n := testing.AllocsPerRun(runs, func() {
 		if err := r.core.process(batches[i], false); err != nil {

@@ -17,7 +17,7 @@ var ErrIdentity = errors.New("identity in the state folder is not the one in the
 
 // OpenGateway opens the gateway's state folder and TPM as the binding names them and checks its identity.
 func OpenGateway(ctx context.Context, b *policy.Binding) (*station.Station, error) {
-	s, err := station.Open(ctx, station.Options{Dir: b.Gateway.StateDirectory, TPM: b.Gateway.TPM})
+	s, err := station.Open(ctx, station.Options{Dir: b.Gateway.StateDirectory, TPM: b.Gateway.TPM, Gateway: true})
 	if err != nil {
 		return nil, fmt.Errorf("open gateway: %w", err)
 	}
@@ -37,16 +37,6 @@ func RunGateway(ctx context.Context, opts Options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	// The first save of a new gateway needs the TPM; after that it is only needed to agree keys.
-	state, err := LoadState(s.Vault)
-	if err != nil {
-		return err
-	}
-	err = SaveState(s.Vault, state)
-	state.Wipe()
-	if err := errors.Join(err, s.ReleaseTPM()); err != nil {
-		return err
-	}
-	opts.Vault = s.Vault
+	opts.Store = NewStore(s.Epochs, s.Offline)
 	return Run(ctx, opts)
 }

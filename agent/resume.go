@@ -55,8 +55,7 @@ func layoutOf(set *policy.Set) ([32]byte, error) {
 
 // resume takes up the epochs of the state file. fresh says that the pinned tables were just created: the gateway has booted,
 // and what the windows knew is gone. Of an epoch that was used before, nothing is accepted then but what lies above the
-// ceilings that a clean stop left behind; after an unclean one the epoch is refused, because nobody can tell a replay from
-// a new frame any more.
+// ceilings; without them it is refused, because nobody can tell a replay from a new frame any more.
 //
 // The caller makes the refusals durable, marks the tables as ready, and then has the epochs marked as used (markUsed).
 func (c *core) resume(state *epoch.State, set *policy.Set, fresh bool, now, wall, limit int64) ([]refusal, error) {
@@ -73,7 +72,7 @@ func (c *core) resume(state *epoch.State, set *policy.Set, fresh bool, now, wall
 			case e.BindingHash != set.Nodes[i].BindingHash:
 				reason = "the node's part of the binding has changed"
 			case fresh && e.Used && state.Ceilings == nil:
-				reason = "the replay windows were lost in an unclean reboot"
+				reason = "the replay windows were lost, and there are no ceilings"
 			}
 			if reason != "" {
 				refused = append(refused, refusal{n.name, e.Number, reason})
@@ -97,15 +96,16 @@ func (c *core) resume(state *epoch.State, set *policy.Set, fresh bool, now, wall
 	return refused, nil
 }
 
-// markUsed notes that frames may be accepted under every epoch from now on, and drops the ceilings of the last clean stop, which
-// say nothing about what comes. The caller makes that durable before a frame is accepted.
-func (c *core) markUsed(state *epoch.State) {
+// markUsed notes that frames may be accepted under every epoch from now on, up to ceilings ahead of the windows. The caller makes
+// that durable before a frame is accepted.
+func (c *core) markUsed() {
 	for _, n := range c.nodes {
 		for _, e := range n.state.Epochs {
 			e.Used = true
 		}
 	}
-	state.Ceilings = nil
+	c.begin()
+	c.note()
 }
 
 // closeOthers takes epochs out of the filter's table that the state does not have: they were retired while no agent ran.
@@ -141,13 +141,4 @@ func (n *node) openWindows(ceilings map[uint32]uint64, fresh bool) error {
 		}
 	}
 	return nil
-}
-
-// ceilings are the highest counters of all streams, for a clean stop.
-func (c *core) ceilings() map[uint32]uint64 {
-	all := make(map[uint32]uint64, len(c.streams))
-	for _, s := range c.streams {
-		all[s.ID] = s.window.Highest()
-	}
-	return all
 }

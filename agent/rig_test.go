@@ -111,6 +111,30 @@ type rig struct {
 	vault  *memoryVault // of the node
 	wire   wire
 	now    int64
+	// disk is the gateway's state as it was made durable last.
+	disk     *epoch.Encoded
+	diskFull bool
+}
+
+// persist makes the gateway's state durable.
+func (r *rig) persist() {
+	r.t.Helper()
+	var err error
+	if r.disk, err = r.state.Encode(); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// reboot loses the tables and everything that was not durable.
+func (r *rig) reboot() []refusal {
+	r.t.Helper()
+	r.clearTables()
+	state, missing, surplus, err := epoch.Decode(r.disk.State, r.disk.Secrets)
+	if err != nil || len(missing)+len(surplus) > 0 {
+		r.t.Fatalf("decode state: %v, missing %v, surplus %v", err, missing, surplus)
+	}
+	r.state = state
+	return r.boot(true)
 }
 
 const ownNode = "bmu"
@@ -226,7 +250,18 @@ func (r *rig) boot(fresh bool) []refusal {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.core.markUsed(r.state)
+	r.core.markUsed()
+	r.persist()
+	r.core.ceilings.settled(r.core.ceilings.wanted)
+	r.core.ceilings.save = func() bool {
+		if r.diskFull {
+			return false
+		}
+		r.core.note()
+		r.persist()
+		r.core.ceilings.settled(r.core.ceilings.wanted)
+		return true
+	}
 	return refused
 }
 

@@ -95,7 +95,10 @@ func (c *core) startRecord(r loader.Record, now int64) loader.Verdict {
 	l.add(ls)
 	for _, t := range n.streams {
 		t.gaps.SetFloor(start.F)
+		c.ceilings.want(t.Slot, start.F)
 	}
+	// The node keeps still for 50 ms: time to write the start and the ceilings above it.
+	c.ceilings.soon = true
 	c.dirty = true
 	return loader.StartAccepted
 }

@@ -84,11 +84,9 @@ func (a *Agent) Status() Status {
 		PID: os.Getpid(), Version: a.opts.Version, UptimeS: int64(time.Since(a.began).Seconds()),
 		Policy: a.opts.Set.Policy.Name, Binding: a.opts.Set.Binding.Name, Engine: a.opts.Engine.Name(),
 	}
-	a.failMu.Lock()
-	if a.failed != nil {
-		s.SaveError = a.failed.Error()
+	if err := a.saveError(); err != nil {
+		s.SaveError = err.Error()
 	}
-	a.failMu.Unlock()
 	carriers := make(map[uint32]policy.Carrier)
 	for _, i := range a.opts.Set.Interfaces {
 		carriers[uint32(i.Index)] = i.Carrier

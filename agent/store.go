@@ -4,84 +4,125 @@ package agent
 
 import (
 	"fmt"
+	"slices"
+	"sync"
 
 	"github.com/cellward/cellward/agent/epoch"
 )
 
-// Vault keeps one sealed state. Save returns after the state is durable; agent/vault implements it.
-type Vault interface {
+// Versioned keeps one state in generations that hardware retires; vault.Generations implements it.
+type Versioned interface {
 	// Load returns the state, or nil when nothing was ever saved. The caller wipes it.
 	Load() ([]byte, error)
+	// Save returns after the state is durable in the present generation.
 	Save(state []byte) error
+	// Advance makes the state durable in the next generation and retires the present one: no copy of it opens any more.
+	Advance(state []byte) error
 }
 
-// LoadState reads the gateway's epoch state, which is empty on a new gateway.
-func LoadState(v Vault) (*epoch.State, error) {
-	b, err := v.Load()
+// Store keeps the gateway's epochs: their state under one counter, which moves at every start and clean stop, and their secrets
+// under another, which moves only when one of them is retired. So a gateway that cannot write keeps the secrets of nodes that
+// it cannot ask for new ones. It is safe for concurrent use.
+type Store struct {
+	mu      sync.Mutex
+	state   Versioned
+	secrets Versioned
+	ids     []epoch.SecretID // what secrets holds
+}
+
+// NewStore returns a store over two vaults.
+func NewStore(state, secrets Versioned) *Store { return &Store{state: state, secrets: secrets} }
+
+// Load reads the epochs, which are empty on a new gateway. missing names epochs whose secret is gone, which are dropped.
+func (s *Store) Load() (_ *epoch.State, missing []epoch.SecretID, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	state, err := s.state.Load()
 	if err != nil {
-		return nil, fmt.Errorf("load epoch state: %w", err)
+		return nil, nil, fmt.Errorf("load epoch state: %w", err)
 	}
-	if b == nil {
-		return epoch.New(), nil
+	secrets, err := s.secrets.Load()
+	if err != nil {
+		return nil, nil, fmt.Errorf("load epoch secrets: %w", err)
 	}
-	defer clear(b)
-	return epoch.Unmarshal(b)
+	defer clear(secrets)
+	if state == nil {
+		// Secrets without a state are of agreements that were never finished.
+		s.ids = nil
+		return epoch.New(), nil, nil
+	}
+	defer clear(state)
+	x, missing, surplus, err := epoch.Decode(state, secrets)
+	if err != nil {
+		return nil, nil, err
+	}
+	s.ids = surplus
+	for _, n := range x.Nodes {
+		for _, e := range n.Epochs {
+			s.ids = append(s.ids, epoch.SecretID{Node: n.Kid, Epoch: e.Number})
+		}
+	}
+	return x, missing, nil
 }
 
-// SaveState makes s durable.
-func SaveState(v Vault, s *epoch.State) error {
-	b, err := s.Marshal()
+// Save makes x durable. Secrets that it does not hold any more are retired in the hardware before Save returns.
+func (s *Store) Save(x *epoch.State) error {
+	e, err := x.Encode()
 	if err != nil {
 		return err
 	}
-	defer clear(b)
-	if err := v.Save(b); err != nil {
+	defer e.Wipe()
+	return s.save(e, false)
+}
+
+// Advance is Save, and moves the state of all epochs to a new generation: older copies of the folder are refused from then on.
+func (s *Store) Advance(x *epoch.State) error {
+	e, err := x.Encode()
+	if err != nil {
+		return err
+	}
+	defer e.Wipe()
+	return s.save(e, true)
+}
+
+// save writes what a crash at any point leaves usable: a secret is there before the state that names it, and retired after the
+// state that does not name it any more.
+func (s *Store) save(e *epoch.Encoded, advance bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	added, removed := false, false
+	for _, id := range e.IDs {
+		added = added || !slices.Contains(s.ids, id)
+	}
+	for _, id := range s.ids {
+		removed = removed || !slices.Contains(e.IDs, id)
+	}
+	if added && !removed {
+		if err := s.secrets.Save(e.Secrets); err != nil {
+			return fmt.Errorf("save epoch secrets: %w", err)
+		}
+		s.ids = slices.Clone(e.IDs)
+	}
+	if added && removed {
+		// Both at once: the new secret must be there first, and writing it does away with the old one in the same step.
+		if err := s.secrets.Advance(e.Secrets); err != nil {
+			return fmt.Errorf("retire epoch secrets: %w", err)
+		}
+		s.ids = slices.Clone(e.IDs)
+		removed = false
+	}
+	write := s.state.Save
+	if advance {
+		write = s.state.Advance
+	}
+	if err := write(e.State); err != nil {
 		return fmt.Errorf("save epoch state: %w", err)
 	}
-	return nil
-}
-
-// saver writes states in the background, newest last, so that the data path never waits for a disk. What it is given is
-// wiped after it was written or overtaken.
-type saver struct {
-	vault Vault
-	next  chan []byte
-	done  chan struct{}
-	fail  func(error)
-}
-
-func newSaver(v Vault, fail func(error)) *saver {
-	s := &saver{vault: v, next: make(chan []byte, 1), done: make(chan struct{}), fail: fail}
-	go func() {
-		defer close(s.done)
-		for b := range s.next {
-			if err := s.vault.Save(b); err != nil {
-				s.fail(fmt.Errorf("save epoch state: %w", err))
-			}
-			clear(b)
+	if removed {
+		if err := s.secrets.Advance(e.Secrets); err != nil {
+			return fmt.Errorf("retire epoch secrets: %w", err)
 		}
-	}()
-	return s
-}
-
-// put hands over a state; one that still waits is overtaken, since each state is whole.
-func (s *saver) put(b []byte) {
-	for {
-		select {
-		case s.next <- b:
-			return
-		default:
-		}
-		select {
-		case old := <-s.next:
-			clear(old)
-		default:
-		}
+		s.ids = slices.Clone(e.IDs)
 	}
-}
-
-// close waits until what was put last is durable.
-func (s *saver) close() {
-	close(s.next)
-	<-s.done
+	return nil
 }

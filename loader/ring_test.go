@@ -196,6 +196,29 @@ func TestRingCorrupt(t *testing.T) {
 	}
 }
 
+// A Peek that only skips must not release the batch that is still in hand.
+func TestRingKeepsBatchInHand(t *testing.T) {
+	k, r := newMemRing(4096)
+	put := func(flags uint32) {
+		pos, _ := k.reserve(memRecord(1, 96))
+		k.commit(pos, 96, flags)
+	}
+	var batch [4]Record
+	put(0)
+	if n := must[int](t)(r.Peek(batch[:])); n != 1 {
+		t.Fatalf("%d records, want 1", n)
+	}
+	put(ringDiscard)
+	if n := must[int](t)(r.Peek(batch[:])); n != 0 || k.cons.Load() != 0 {
+		t.Errorf("%d records, consumer at %d with a batch in hand", n, k.cons.Load())
+	}
+	r.Release()
+	put(ringDiscard)
+	if n := must[int](t)(r.Peek(batch[:])); n != 0 || k.cons.Load() != k.prod.Load() {
+		t.Errorf("%d records, consumer at %d, want all skipped and released", n, k.cons.Load())
+	}
+}
+
 // On a real ring, filled by the filter: wrap, order, and the exact batch again after a restart.
 func TestRingOnKernel(t *testing.T) {
 	f := newTestFilter(t, 16384, 4096)

@@ -52,6 +52,7 @@ const (
 	AgentCounterRange  = Verdict(can.FilterCwVerdictCW_AGENT_COUNTER_RANGE)  // out of range by the agent's base
 	AgentUnknownStream = Verdict(can.FilterCwVerdictCW_AGENT_UNKNOWN_STREAM) // stream ended meanwhile
 	Downgrade          = Verdict(can.FilterCwVerdictCW_DOWNGRADE)            // old epoch where the new one has been
+	NotDurable         = Verdict(can.FilterCwVerdictCW_NOT_DURABLE)          // no ceiling above the counter could be made durable
 )
 
 // NumVerdicts is the number of verdicts; they are 0 to NumVerdicts-1.
@@ -124,6 +125,8 @@ func (v Verdict) String() string {
 		return "agent_unknown_stream"
 	case Downgrade:
 		return "downgrade"
+	case NotDurable:
+		return "not_durable"
 	default:
 		return fmt.Sprintf("verdict(%d)", uint32(v))
 	}

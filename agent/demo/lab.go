@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -155,7 +156,7 @@ func (l *Lab) node() string { return l.binding.Nodes[0].Name }
 
 // AgreeKeys makes both identities, writes the documents, and agrees the first epoch by offer and reply.
 func (l *Lab) AgreeKeys(ctx context.Context) error {
-	gateway, err := l.initIdentity(ctx, l.at.gatewayState(), l.gateway)
+	gateway, err := l.initIdentity(ctx, l.at.gatewayState(), append(slices.Clone(l.gateway), "--gateway"))
 	if err != nil {
 		return err
 	}

@@ -15,8 +15,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/fxamacker/cbor/v2"
-
 	"github.com/cellward/cellward/crypto/identity"
 	"github.com/cellward/cellward/crypto/schedule"
 )
@@ -55,8 +53,9 @@ type Start struct {
 
 // Epoch is the lifetime of one secret of one node.
 type Epoch struct {
-	Number uint32       `cbor:"1,keyasint"`
-	PRK    schedule.PRK `cbor:"2,keyasint"`
+	Number uint32 `cbor:"1,keyasint"`
+	// PRK is kept apart from the rest (Encoded).
+	PRK schedule.PRK `cbor:"-"`
 	// Base is the first counter of the epoch; every counter below it is refused.
 	Base uint64 `cbor:"3,keyasint"`
 	// Agreed is the wall-clock time of the agreement in seconds since 1970.
@@ -67,7 +66,7 @@ type Epoch struct {
 	// Starts are the newest starts, ascending by F, at most KnownStarts.
 	Starts []Start `cbor:"7,keyasint"`
 	// Used is set, durably, before an agent accepts the first frame. Of a used epoch whose windows are lost nothing may
-	// be accepted again unless Ceilings says what was seen.
+	// be accepted again but what lies above the ceilings.
 	Used bool `cbor:"8,keyasint"`
 }
 
@@ -90,6 +89,8 @@ type Offer struct {
 	Created int64        `cbor:"4,keyasint"`
 	Bytes   []byte       `cbor:"5,keyasint"`
 	Key     []byte       `cbor:"6,keyasint"`
+	// Batch is what the TPM's counter of offers showed; the key can be used only while it still does.
+	Batch uint64 `cbor:"7,keyasint"`
 }
 
 // State is everything the gateway keeps about its nodes. It is not safe for concurrent use.
@@ -97,8 +98,8 @@ type State struct {
 	Version int      `cbor:"1,keyasint"`
 	Nodes   []*Node  `cbor:"2,keyasint"`
 	Offers  []*Offer `cbor:"3,keyasint"`
-	// Ceilings holds, after a clean stop, the highest counter of every stream by stream id: all counters up to it count
-	// as seen when the pinned windows are gone. It is nil while an agent runs.
+	// Ceilings holds a counter for every stream by stream id, above which nothing was published: all counters up to it count
+	// as seen when the pinned windows are gone. After a clean stop they are exact.
 	Ceilings map[uint32]uint64 `cbor:"4,keyasint"`
 	// SRKName pins the storage root key of the TPM, so that another TPM is noticed by name.
 	SRKName []byte `cbor:"5,keyasint"`
@@ -106,39 +107,6 @@ type State struct {
 
 // New returns an empty state.
 func New() *State { return &State{Version: Version} }
-
-// Marshal encodes s. The result holds secrets: it goes to the vault and is wiped.
-func (s *State) Marshal() ([]byte, error) {
-	mode, err := cbor.CoreDetEncOptions().EncMode()
-	if err != nil {
-		return nil, fmt.Errorf("make encoder of epoch state: %w", err)
-	}
-	b, err := mode.Marshal(s)
-	if err != nil {
-		return nil, fmt.Errorf("encode epoch state: %w", err)
-	}
-	return b, nil
-}
-
-// Unmarshal decodes and checks a state. The vault has authenticated b, so a failure means another version or a fault.
-func Unmarshal(b []byte) (*State, error) {
-	mode, err := cbor.DecOptions{
-		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
-		IndefLength:       cbor.IndefLengthForbidden,
-		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
-	}.DecMode()
-	if err != nil {
-		return nil, fmt.Errorf("make decoder of epoch state: %w", err)
-	}
-	s := new(State)
-	if err := mode.Unmarshal(b, s); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrState, err)
-	}
-	if err := s.check(); err != nil {
-		return nil, err
-	}
-	return s, nil
-}
 
 func (s *State) check() error {
 	if s.Version != Version {

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cellward/cellward/agent"
@@ -26,6 +27,8 @@ import (
 var (
 	// ErrUnknownNode says that the binding has no such node.
 	ErrUnknownNode = errors.New("binding has no such node")
+	// ErrNoEpoch says that there is nothing to retire.
+	ErrNoEpoch = errors.New("node has no such epoch")
 	// ErrNoOffer says that no pending offer belongs to a reply.
 	ErrNoOffer = errors.New("no pending offer belongs to this reply")
 )
@@ -72,7 +75,8 @@ func Offer(ctx context.Context, set *policy.Set, name string) (_ *Offered, err e
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	state, err := agent.LoadState(s.Vault)
+	store := agent.NewStore(s.Epochs, s.Offline)
+	state, _, err := store.Load()
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +86,11 @@ func Offer(ctx context.Context, set *policy.Set, name string) (_ *Offered, err e
 	if err != nil {
 		return nil, err
 	}
-	key, err := s.TPM.CreateExchangeKey(ctx, nil)
+	batch, err := s.Counters.Offers.Value()
+	if err != nil {
+		return nil, fmt.Errorf("read counter of offers: %w", err)
+	}
+	key, err := s.TPM.CreateExchangeKey(ctx, s.Counters.Offers.Policy(batch))
 	if err != nil {
 		return nil, fmt.Errorf("make offer key: %w", err)
 	}
@@ -90,11 +98,11 @@ func Offer(ctx context.Context, set *policy.Set, name string) (_ *Offered, err e
 	if err != nil {
 		return nil, err
 	}
-	err = state.AddOffer(&epoch.Offer{ID: o.ID, Node: kid, Epoch: number, Created: time.Now().Unix(), Bytes: o.Bytes(), Key: key.PEM()})
+	err = state.AddOffer(&epoch.Offer{ID: o.ID, Node: kid, Epoch: number, Created: time.Now().Unix(), Bytes: o.Bytes(), Key: key.PEM(), Batch: batch})
 	if err != nil {
 		return nil, fmt.Errorf("keep offer: %w", err)
 	}
-	if err := agent.SaveState(s.Vault, state); err != nil {
+	if err := store.Save(state); err != nil {
 		return nil, err
 	}
 	return &Offered{Node: name, Epoch: number, Fingerprint: offer.Fingerprint(o.Bytes()), Bytes: o.Bytes()}, nil
@@ -158,7 +166,8 @@ func Accept(ctx context.Context, set *policy.Set, msg []byte) (_ *Accepted, err 
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	state, err := agent.LoadState(s.Vault)
+	store := agent.NewStore(s.Epochs, s.Offline)
+	state, _, err := store.Load()
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +183,7 @@ func Accept(ctx context.Context, set *policy.Set, msg []byte) (_ *Accepted, err 
 	if err != nil {
 		return nil, err
 	}
-	key, err := s.TPM.ParseExchangeKey(pending.Key, nil)
+	key, err := s.TPM.ParseExchangeKey(pending.Key, s.Counters.Offers.Policy(pending.Batch))
 	if err != nil {
 		return nil, fmt.Errorf("take up offer key: %w", err)
 	}
@@ -192,10 +201,74 @@ func Accept(ctx context.Context, set *policy.Set, msg []byte) (_ *Accepted, err 
 		return nil, err
 	}
 	state.CloseOffer(pending.ID)
-	if err := agent.SaveState(s.Vault, state); err != nil {
+	if err := store.Save(state); err != nil {
 		return nil, err
 	}
+	if len(state.Offers) == 0 {
+		if err := closeBatch(s); err != nil {
+			return nil, fmt.Errorf("epoch %d of node %s is agreed, but its offer could not be retired: %w", o.Epoch, node.Name, err)
+		}
+	}
 	return &Accepted{Node: node.Name, Epoch: o.Epoch, FirstCounter: got.FirstCounter}, nil
+}
+
+// closeBatch ends all offers that were made up to now: the TPM refuses their private keys from here on, whoever kept them.
+func closeBatch(s *station.Station) error {
+	if _, err := s.Counters.Offers.Increment(); err != nil {
+		return fmt.Errorf("close batch of offers: %w", err)
+	}
+	return nil
+}
+
+// RotateOffers discards all pending offers and has the TPM refuse their keys. It returns how many there were.
+func RotateOffers(ctx context.Context, set *policy.Set) (n int, err error) {
+	err = change(ctx, set, func(s *station.Station, state *epoch.State, save func() error) error {
+		n = len(state.Offers)
+		state.Offers = nil
+		return errors.Join(save(), closeBatch(s))
+	})
+	return n, err
+}
+
+// Retire ends epochs of a node: the one with the given number, or all of them if it is 0. When Retire returns the TPM refuses
+// every copy of the state folder that holds their secrets. It returns the numbers.
+func Retire(ctx context.Context, set *policy.Set, name string, number uint32) (retired []uint32, err error) {
+	node, ok := set.Node(name)
+	if !ok {
+		return nil, fmt.Errorf("retire epoch: %w: %q", ErrUnknownNode, name)
+	}
+	err = change(ctx, set, func(_ *station.Station, state *epoch.State, save func() error) error {
+		n := state.Node(identity.Kid(node.Identity.KID))
+		if n != nil {
+			for _, e := range slices.Clone(n.Epochs) {
+				if number == 0 || e.Number == number {
+					retired = append(retired, e.Number)
+					n.Retire(e.Number)
+				}
+			}
+		}
+		if len(retired) == 0 {
+			return fmt.Errorf("%w: node %s, epoch %d", ErrNoEpoch, name, number)
+		}
+		return save()
+	})
+	return retired, err
+}
+
+// change opens the gateway's state and lets f change it; save makes the change durable in a new generation.
+func change(ctx context.Context, set *policy.Set, f func(*station.Station, *epoch.State, func() error) error) (err error) {
+	s, err := agent.OpenGateway(ctx, set.Binding)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	store := agent.NewStore(s.Epochs, s.Offline)
+	state, _, err := store.Load()
+	if err != nil {
+		return err
+	}
+	defer state.Wipe()
+	return f(s, state, func() error { return store.Advance(state) })
 }
 
 // match finds the pending offer that a reply answers: the one among the signer's that the reply names by its hash.

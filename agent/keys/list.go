@@ -48,7 +48,7 @@ func List(ctx context.Context, set *policy.Set) (all []NodeKeys, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	state, err := agent.LoadState(s.Vault)
+	state, _, err := agent.NewStore(s.Epochs, s.Offline).Load()
 	if err != nil {
 		return nil, err
 	}

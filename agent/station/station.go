@@ -29,8 +29,11 @@ const (
 	softwareFile = "software.key"
 )
 
-// vaultName is the name of the vault in a state folder.
-const vaultName = "epochs"
+// Names of the vaults in a state folder.
+const (
+	vaultName   = "epochs"
+	offlineName = "offline"
+)
 
 var (
 	// ErrNotInitialised says that the folder has no identity yet.
@@ -41,8 +44,10 @@ var (
 	ErrNoHSM = errors.New("name a TPM, or ask for a software key")
 )
 
-// Options say where a station is. Exactly one of TPM and Software is given.
+// Options say where a station is. Exactly one of TPM and Software is given; a gateway needs a TPM.
 type Options struct {
+	// Gateway says that it is a gateway's: it has counters in its TPM, by which it retires what is no longer to be opened.
+	Gateway bool
 	// Dir is the state folder. Init makes it if it is missing.
 	Dir string
 	// TPM is the path of a TPM device, or "unix:" and the path of a socket.
@@ -54,11 +59,17 @@ type Options struct {
 // Station is an open state folder, locked against other processes. Its parts are safe for concurrent use as they say.
 type Station struct {
 	Dir    *vault.Dir
-	Vault  *vault.Vault
 	Signer crypto.Signer
 	Public *identity.PublicKey
 	// TPM is nil with a software key.
 	TPM *tpm.TPM
+
+	// Vault is a node's state; nil on a gateway.
+	Vault *vault.Vault
+	// Counters, Epochs and Offline are a gateway's; nil on a node.
+	Counters *Counters
+	Epochs   *vault.Generations
+	Offline  *vault.Generations
 }
 
 // Close gives everything back and wipes the vault's key.
@@ -66,6 +77,11 @@ func (s *Station) Close() error {
 	var errs []error
 	if s.Vault != nil {
 		s.Vault.Wipe()
+	}
+	for _, g := range []*vault.Generations{s.Epochs, s.Offline} {
+		if g != nil {
+			g.Wipe()
+		}
 	}
 	if s.TPM != nil {
 		errs = append(errs, s.TPM.Close())
@@ -144,7 +160,7 @@ func Open(ctx context.Context, o Options) (_ *Station, err error) {
 
 // base opens folder and TPM. pinned says that the TPM must be the one that Init has pinned.
 func (o *Options) base(ctx context.Context, pinned bool) (*Station, error) {
-	if (o.TPM == "") != o.Software {
+	if (o.TPM == "") != o.Software || o.Gateway && o.Software {
 		return nil, ErrNoHSM
 	}
 	dir, err := vault.OpenDir(o.Dir)
@@ -206,6 +222,11 @@ func (o *Options) makeIdentity(ctx context.Context, s *Station) error {
 	if err := vault.Replace(s.Dir, srkFile, []byte(s.TPM.SRKName().String()+"\n")); err != nil {
 		return fmt.Errorf("pin storage root key: %w", err)
 	}
+	if o.Gateway {
+		if err := makeCounters(ctx, s.TPM, s.Dir); err != nil {
+			return err
+		}
+	}
 	if err := vault.Replace(s.Dir, identityFile, key.PEM()); err != nil {
 		return fmt.Errorf("store identity: %w", err)
 	}
@@ -219,6 +240,9 @@ func (o *Options) open(s *Station) error {
 	if s.Public, err = identity.NewPublicKey(s.Signer.Public()); err != nil {
 		return fmt.Errorf("read identity in %s: %w", o.Dir, err)
 	}
+	if o.Gateway {
+		return s.openGateway()
+	}
 	var sealer vault.Sealer
 	if o.Software {
 		sealer, err = openSoftwareKey(s.Dir)
@@ -229,5 +253,18 @@ func (o *Options) open(s *Station) error {
 		return err
 	}
 	s.Vault, err = vault.Open(s.Dir, vaultName, sealer)
+	return err
+}
+
+// openGateway opens what the counters guard.
+func (s *Station) openGateway() error {
+	var err error
+	if s.Counters, err = openCounters(s.TPM, s.Dir); err != nil {
+		return err
+	}
+	if s.Epochs, err = vault.OpenGenerations(s.Dir, vaultName, s.Counters.Generation); err != nil {
+		return err
+	}
+	s.Offline, err = vault.OpenGenerations(s.Dir, offlineName, s.Counters.Offline)
 	return err
 }

@@ -46,7 +46,7 @@ type Dir struct {
 	path string
 }
 
-var _ Storage = (*Dir)(nil)
+var _ Lister = (*Dir)(nil)
 
 // maxFile bounds what is read: a gateway of 4,096 streams has a state of less than 1 MiB.
 const maxFile = 16 << 20
@@ -152,6 +152,19 @@ func (d *Dir) WriteFile(name string, data []byte) (err error) {
 		return fmt.Errorf("sync %s in %s: %w", name, d.path, err)
 	}
 	return nil
+}
+
+// List implements Lister.
+func (d *Dir) List() ([]string, error) {
+	f, err := d.root.Open(".")
+	if err != nil {
+		return nil, fmt.Errorf("open state folder: %w", err)
+	}
+	names, err := f.Readdirnames(-1)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("list state folder %s: %w", d.path, err), f.Close())
+	}
+	return names, f.Close()
 }
 
 // Rename implements Storage.

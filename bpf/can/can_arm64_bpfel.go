@@ -53,7 +53,8 @@ type FilterCwCounters struct {
 	AgentCounterRange    uint64
 	AgentUnknownStream   uint64
 	Downgrade            uint64
-	Reserved             [16]uint64
+	NotDurable           uint64
+	Reserved             [15]uint64
 }
 
 type FilterCwEpochs struct {
@@ -169,7 +170,8 @@ const (
 	FilterCwVerdictCW_AGENT_COUNTER_RANGE    FilterCwVerdict = 29
 	FilterCwVerdictCW_AGENT_UNKNOWN_STREAM   FilterCwVerdict = 30
 	FilterCwVerdictCW_DOWNGRADE              FilterCwVerdict = 31
-	FilterCwVerdictCW_VERDICT_COUNT          FilterCwVerdict = 32
+	FilterCwVerdictCW_NOT_DURABLE            FilterCwVerdict = 32
+	FilterCwVerdictCW_VERDICT_COUNT          FilterCwVerdict = 33
 )
 
 type FilterCwWindow struct {

@@ -46,13 +46,14 @@ enum cw_verdict {
 	CW_AGENT_COUNTER_RANGE,	 /* out of range by the agent's own base */
 	CW_AGENT_UNKNOWN_STREAM, /* the stream ended between filter and agent */
 	CW_DOWNGRADE,		 /* old epoch at a counter that the new epoch has already passed */
+	CW_NOT_DURABLE,		 /* no ceiling above the counter could be made durable */
 
 	CW_VERDICT_COUNT,
 };
 
 /*
  * One u64 per verdict, named and ordered as the enum, so that `bpftool map dump` shows names and code may
- * index it as an array. 384 bytes: whole cache lines, and room for 16 more verdicts.
+ * index it as an array. 384 bytes: whole cache lines, and room for 15 more verdicts.
  */
 #define CW_COUNTERS 48
 
@@ -89,11 +90,12 @@ struct cw_counters {
 	__u64 agent_counter_range;
 	__u64 agent_unknown_stream;
 	__u64 downgrade;
+	__u64 not_durable;
 	__u64 reserved[CW_COUNTERS - CW_VERDICT_COUNT];
 };
 
 _Static_assert(sizeof(struct cw_counters) == CW_COUNTERS * sizeof(__u64), "one u64 per verdict");
 _Static_assert(__builtin_offsetof(struct cw_counters, candidate) == CW_CANDIDATE * sizeof(__u64), "enum order");
-_Static_assert(__builtin_offsetof(struct cw_counters, downgrade) == CW_DOWNGRADE * sizeof(__u64), "enum order");
+_Static_assert(__builtin_offsetof(struct cw_counters, not_durable) == CW_NOT_DURABLE * sizeof(__u64), "enum order");
 
 #endif /* CELLWARD_VERDICT_H */

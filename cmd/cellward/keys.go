@@ -27,7 +27,8 @@ func newKeysCommand() *cobra.Command {
 			return agent.Harden()
 		},
 	}
-	cmd.AddCommand(newKeysInitCommand(), newKeysOfferCommand(), newKeysEnrollCommand(), newKeysAcceptCommand(), newKeysListCommand())
+	cmd.AddCommand(newKeysInitCommand(), newKeysOfferCommand(), newKeysEnrollCommand(), newKeysAcceptCommand(), newKeysListCommand(),
+		newKeysRetireCommand(), newKeysRotateOffersCommand())
 	return cmd
 }
 
@@ -39,6 +40,7 @@ func newKeysInitCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 	}
 	at.flags(cmd)
+	cmd.Flags().BoolVar(&at.opts.Gateway, "gateway", false, "a gateway's: also make its counters in the TPM")
 	output := outputFlag(cmd, "text", "json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		id, err := keys.Init(cmd.Context(), at.opts)
@@ -172,6 +174,59 @@ func newKeysListCommand() *cobra.Command {
 			return say(cmd.OutOrStdout(), *output, all, "")
 		}
 		return keys.WriteList(cmd.OutOrStdout(), all)
+	}
+	return cmd
+}
+
+func newKeysRetireCommand() *cobra.Command {
+	var docs documents
+	var node string
+	var number uint32
+	cmd := &cobra.Command{
+		Use:   "retire",
+		Short: "On the gateway: end epochs of a node, for good",
+		Long: `End epochs of a node. When the command returns, the TPM refuses every copy of the state folder that holds their secrets. The node
+needs a new epoch to be heard again.`,
+		Args: cobra.NoArgs,
+	}
+	docs.flags(cmd)
+	output := outputFlag(cmd, "text", "json")
+	cmd.Flags().StringVar(&node, "node", "", "node of the binding (required)")
+	cmd.Flags().Uint32Var(&number, "epoch", 0, "epoch to end (default: all of the node)")
+	_ = cmd.MarkFlagRequired("node")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		set, err := docs.load()
+		if err != nil {
+			return err
+		}
+		retired, err := keys.Retire(cmd.Context(), set, node, number)
+		if err != nil {
+			return err
+		}
+		return say(cmd.OutOrStdout(), *output, map[string]any{"node": node, "retired": retired}, "retired epochs %v of node %s\n", retired, node)
+	}
+	return cmd
+}
+
+func newKeysRotateOffersCommand() *cobra.Command {
+	var docs documents
+	cmd := &cobra.Command{
+		Use:   "rotate-offers",
+		Short: "On the gateway: discard all pending offers; the TPM refuses their keys",
+		Args:  cobra.NoArgs,
+	}
+	docs.flags(cmd)
+	output := outputFlag(cmd, "text", "json")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		set, err := docs.load()
+		if err != nil {
+			return err
+		}
+		n, err := keys.RotateOffers(cmd.Context(), set)
+		if err != nil {
+			return err
+		}
+		return say(cmd.OutOrStdout(), *output, map[string]int{"discarded": n}, "discarded %d pending offers\n", n)
 	}
 	return cmd
 }

@@ -57,7 +57,7 @@ type Op struct {
 // No method allocates, apart from NewKey. None keeps a reference to an Op or
 // its memory after it returned.
 type Engine interface {
-	// Name is the stable name of the engine: "std", ...
+	// Name is the stable name of the engine: "std", "vaes512", ...
 	Name() string
 
 	// NewKey expands key and iv into the form this engine works with. It keeps

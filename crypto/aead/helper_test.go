@@ -10,8 +10,19 @@ import (
 	"github.com/cellward/cellward/crypto/spdu"
 )
 
-// engines are all engines that this machine can run.
-func engines() []Engine { return []Engine{NewStd()} }
+// engines are all engines that this machine can run, and the twin.
+func engines() []Engine {
+	return append(realEngines(), &SideBySide{kernel: twin, mem: new(KeyMemory)})
+}
+
+// realEngines are all engines that this machine can run.
+func realEngines() []Engine {
+	all := []Engine{NewStd()}
+	for _, k := range kernels() {
+		all = append(all, &SideBySide{kernel: k, mem: new(KeyMemory)})
+	}
+	return all
+}
 
 func forEach(t *testing.T, f func(t *testing.T, e Engine)) {
 	for _, e := range engines() {

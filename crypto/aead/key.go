@@ -6,6 +6,7 @@ import (
 	"crypto/cipher"
 	"fmt"
 	"reflect"
+	"runtime"
 )
 
 const redacted = "[redacted]"
@@ -14,10 +15,15 @@ const redacted = "[redacted]"
 // It is safe for concurrent use by any number of engines until Wipe. It prints
 // as "[redacted]".
 type Key struct {
-	iv [IVSize]byte
+	// What the side-by-side engines work with: memory of mem, outside the Go
+	// heap.
+	slot    *keySlot
+	mem     *KeyMemory
+	dropped runtime.Cleanup
 
 	// What the engine "std" works with. Both hold the round keys: the GCM made
 	// from a block has a copy of its own.
+	iv    [IVSize]byte
 	block cipher.Block
 	gcm   cipher.AEAD
 }
@@ -26,6 +32,11 @@ type Key struct {
 // the key may be in progress. A wiped key refuses every operation; wiping twice
 // does no harm.
 func (k *Key) Wipe() {
+	if k.slot != nil {
+		k.dropped.Stop()
+		k.mem.give(k.slot)
+		k.slot, k.mem, k.dropped = nil, nil, runtime.Cleanup{}
+	}
 	clear(k.iv[:])
 	zero(k.gcm)
 	zero(k.block)

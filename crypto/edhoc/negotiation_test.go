@@ -249,6 +249,22 @@ func TestConfig(t *testing.T) {
 			}
 		})
 	}
+	for _, change := range []func(s *Suite){
+		func(s *Suite) { s.Hash = SHA512 },
+		func(s *Suite) { s.AppHash = SHA256_64 },
+		func(s *Suite) { s.Signature = -36 },
+	} {
+		s := mustSuite(t, -24)
+		change(&s)
+		if err := s.validate(); !errors.Is(err, ErrConfig) {
+			t.Errorf("%+v: %v", s, err)
+		}
+	}
+	b := newBench(t, SignatureSignature, 24)
+	b.initCfg.Identities[0].Signer = nil
+	if _, err := NewInitiator(b.initCfg); err == nil || !strings.Contains(err.Error(), "no private key") {
+		t.Error(err)
+	}
 	if _, err := SuiteByID(25); !errors.Is(err, ErrConfig) {
 		t.Fatal(err)
 	}

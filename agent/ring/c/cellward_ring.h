@@ -820,7 +820,13 @@ static const char *cellward_ring__signal_field(struct cellward_ring__place *plac
 	return place->text;
 }
 
-/* The header in memory is as long as the memory; *header receives a copy of its constant part. */
+/* The wanted version comes as arguments, because a comparison with a constant of 0 is a warning. */
+static int cellward_ring__known_version(const struct cellward_ring__header *header, int major, int least_minor)
+{
+	return header->major == major && header->minor >= least_minor;
+}
+
+/* Checks the header of a ring in memory of the given size; *header receives a copy of its constant part. */
 static int cellward_ring__check_header_fields(const unsigned char *memory, size_t size,
 					      struct cellward_ring__header *header, cellward_ring_error *error)
 {
@@ -840,7 +846,7 @@ static int cellward_ring__check_header_fields(const unsigned char *memory, size_
 		return CELLWARD_RING__DAMAGED(error, "magic", "is another one");
 	if (header->endian_tag != CELLWARD_RING__ENDIAN_TAG)
 		return CELLWARD_RING__DAMAGED(error, "endian_tag", "%#x: another byte order", header->endian_tag);
-	if (header->major != CELLWARD_RING_MAJOR || header->minor < CELLWARD_RING_MINOR)
+	if (!cellward_ring__known_version(header, CELLWARD_RING_MAJOR, CELLWARD_RING_MINOR))
 		return cellward_ring__fail(
 			error, CELLWARD_RING_VERSION, 0, NULL, "%u.%u, this reader knows %d and needs %d.%d or later",
 			header->major, header->minor, CELLWARD_RING_MAJOR, CELLWARD_RING_MAJOR, CELLWARD_RING_MINOR);
@@ -925,6 +931,12 @@ static int cellward_ring__compare_keys(const void *left, const void *right)
 	if (a->text && (order = memcmp(a->text, b->text, a->length)) != 0)
 		return order;
 	return a->row < b->row ? -1 : a->row > b->row;
+}
+
+/* Names that are too long are refused for that, and are not worth comparing: they may be very long. */
+static uint32_t cellward_ring__key_length(uint32_t length)
+{
+	return length > CELLWARD_RING__MAX_TEXT ? 0 : length;
 }
 
 /* Sets bit in marks[row] for each row whose key stands in an earlier row too. Changes the order of the keys. */
@@ -1040,7 +1052,7 @@ static int cellward_ring__check_signals(const struct cellward_ring__tables *t, u
 
 	for (j = 0; j < count; j++) {
 		t->keys[j].text = t->strings + signals[j].name_offset;
-		t->keys[j].length = signals[j].name_length;
+		t->keys[j].length = cellward_ring__key_length(signals[j].name_length);
 		t->keys[j].row = j;
 	}
 	memset(t->marks, 0, count);
@@ -1127,7 +1139,7 @@ static int cellward_ring__check_streams(const struct cellward_ring__tables *t, u
 	cellward_ring__mark_repeated(t->keys, count, repeated, CELLWARD_RING__REPEATED_ID);
 	for (i = 0; i < count; i++) {
 		t->keys[i].text = t->strings + t->streams[i].name_offset;
-		t->keys[i].length = t->streams[i].name_length;
+		t->keys[i].length = cellward_ring__key_length(t->streams[i].name_length);
 		t->keys[i].row = i;
 	}
 	cellward_ring__mark_repeated(t->keys, count, repeated, CELLWARD_RING__REPEATED_NAME);
@@ -1543,6 +1555,7 @@ CELLWARD_RING_DEF size_t cellward_ring_decode(const cellward_ring_stream *stream
 	for (i = 0; i < stream->signal_count; i++) {
 		const cellward_ring_signal *signal = &stream->signals[i];
 		double physical;
+		int64_t integer;
 		uint64_t raw;
 
 		if (signal->bytes > length)
@@ -1561,14 +1574,8 @@ CELLWARD_RING_DEF size_t cellward_ring_decode(const cellward_ring_stream *stream
 		case CELLWARD_RING_SIGNED:
 			if (signal->length < 64 && raw >> (signal->length - 1))
 				raw |= UINT64_MAX << signal->length;
-			/* The usual two's complement, in terms that C defines. */
-			physical = raw >> 63 ? -(double)(~raw) - 1 : (double)raw;
-			if (raw >> 63) {
-				int64_t negative;
-
-				memcpy(&negative, &raw, sizeof negative);
-				physical = (double)negative;
-			}
+			memcpy(&integer, &raw, sizeof integer);
+			physical = (double)integer;
 			break;
 		case CELLWARD_RING_FLOAT32: {
 			uint32_t bits = (uint32_t)raw;
@@ -1876,6 +1883,8 @@ static int cellward_ring__wait(cellward_ring *ring, uint32_t kicks, int64_t limi
 	struct timespec until;
 	long result;
 
+	if (limit_ns > CELLWARD_RING__HOUR)
+		limit_ns = CELLWARD_RING__HOUR;
 	cellward_ring__start_watcher(ring);
 	if (!ring->no_waitv && (ring->watched || ring->connection < 0)) {
 		struct cellward_ring__futex_waitv words[2];
@@ -1918,6 +1927,14 @@ static int cellward_ring__pause(cellward_ring *ring, uint32_t kicks, int64_t lim
 	return CELLWARD_RING_OK;
 }
 
+/* Modulo 2^64: a damaged ring may hold any heartbeat. */
+static int64_t cellward_ring__heartbeat_age(const struct cellward_ring__view *view)
+{
+	uint64_t now = (uint64_t)cellward_ring__now(CLOCK_BOOTTIME);
+
+	return (int64_t)(now - cellward_ring__hot(view, offsetof(struct cellward_ring__header, heartbeat)));
+}
+
 /*
  * How long to wait before the heartbeat must be looked at again; -1 when it is stale now. After it was found stale
  * once, the next complaint comes after another full time span.
@@ -1930,8 +1947,9 @@ static int64_t cellward_ring__patience(cellward_ring *ring)
 		after = 3 * (int64_t)ring->view.header.heartbeat_period_ns;
 	if (after < 0)
 		return CELLWARD_RING__HOUR;
-	age = cellward_ring__now(CLOCK_BOOTTIME) -
-	      (int64_t)cellward_ring__hot(&ring->view, offsetof(struct cellward_ring__header, heartbeat));
+	age = cellward_ring__heartbeat_age(&ring->view);
+	if (age < 0)
+		age = 0;
 	if (age < after) {
 		ring->stale = 0;
 		return after - age;
@@ -2085,6 +2103,8 @@ static int cellward_ring__reconnect(cellward_ring *ring, int64_t deadline)
 		code = cellward_ring__dial(ring->socket, bound, &connection, &view, &ring->error);
 		if (code == CELLWARD_RING_OK)
 			break;
+		if (code == CELLWARD_RING_SYSTEM && ring->error.system == EINTR)
+			return cellward_ring__fail(&ring->error, CELLWARD_RING_INTERRUPTED, 0, NULL, "by a signal");
 		if (!cellward_ring__will_pass(&ring->error))
 			return code;
 		left = deadline - cellward_ring__now(CLOCK_MONOTONIC);
@@ -2245,9 +2265,7 @@ CELLWARD_RING_DEF void cellward_ring_get_status(cellward_ring *ring, cellward_ri
 	status->published = cellward_ring__tail(&ring->view);
 	status->slot_count = h->slot_count;
 	status->created_ns = h->created_ns;
-	status->heartbeat_age_ns =
-		cellward_ring__now(CLOCK_BOOTTIME) -
-		(int64_t)cellward_ring__hot(&ring->view, offsetof(struct cellward_ring__header, heartbeat));
+	status->heartbeat_age_ns = cellward_ring__heartbeat_age(&ring->view);
 	status->heartbeat_period_ns = h->heartbeat_period_ns;
 	status->body_max = h->body_max;
 	status->producer_pid = h->producer_pid;

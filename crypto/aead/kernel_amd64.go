@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package aead
+
+import "golang.org/x/sys/cpu"
+
+// kernels returns the side-by-side kernels that this CPU can run, the fastest first.
+func kernels() []kernel {
+	var k []kernel
+	if hasVAES512() {
+		k = append(k, kernel{
+			name: NameVAES512, expand: expandAMD64,
+			lanes: 4, open: open4VAES512, seal: seal4VAES512, tag: tagVAES512, crypt: cryptVAES512,
+		})
+	}
+	return k
+}
+
+// hasAES says that the key expansion runs: AES-NI, PCLMULQDQ, and SSE4.1 for PINSRQ, SSSE3 for PSHUFB.
+func hasAES() bool {
+	return cpu.X86.HasAES && cpu.X86.HasPCLMULQDQ && cpu.X86.HasSSE41 && cpu.X86.HasSSSE3
+}
+
+// hasVAES512 asks for what the kernel uses: BW for byte masks, VL for the extensions on 128-bit registers, BMI2 for
+// BZHI.
+func hasVAES512() bool {
+	return hasAES() && cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512VL &&
+		cpu.X86.HasAVX512VAES && cpu.X86.HasAVX512VPCLMULQDQ && cpu.X86.HasBMI2 && cpu.X86.HasPOPCNT
+}
+
+//go:noescape
+func expandAMD64(slot *keySlot, key *[KeySize]byte, iv *[IVSize]byte)
+
+//go:noescape
+func open4VAES512(ops *Op, index *uint32, groups int) (accepted int)
+
+//go:noescape
+func seal4VAES512(ops *Op, index *uint32, groups int)
+
+//go:noescape
+func tagVAES512(slot *keySlot, record *byte, n int, write bool) (same bool)
+
+//go:noescape
+func cryptVAES512(slot *keySlot, record *byte, n int, dst *byte)

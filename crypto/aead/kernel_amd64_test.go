@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package aead
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/bits"
+	"testing"
+
+	"github.com/cellward/cellward/crypto/aead/internal/registers"
+)
+
+// TestRegistersAreCleared: after each function of a kernel no register holds a part of a key, a keystream or a
+// plaintext.
+func TestRegistersAreCleared(t *testing.T) {
+	for _, k := range kernels() {
+		t.Run("engine="+k.name, func(t *testing.T) {
+			e := &SideBySide{kernel: k, mem: new(KeyMemory)}
+			key := newKey(t, e, 1)
+			short := make([]Op, 16)
+			index := make([]uint32, len(short))
+			for i := range short {
+				record, _ := sealed(t, e, key, 3*i, uint64(i+1))
+				short[i] = Op{Key: key, Record: record, Dst: make([]byte, 3*i)}
+				index[i] = uint32(i)
+			}
+			long, _ := sealed(t, e, key, 700, 9)
+			dst := make([]byte, 700)
+			fresh, err := newSlotKey(e.mem)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rawKey, rawIV := secret(3)
+			for name, f := range map[string]func(){
+				"expand":  func() { k.expand(fresh.slot, &rawKey, &rawIV) },
+				"open":    func() { k.open(&short[0], &index[0], len(short)/k.lanes) },
+				"seal":    func() { k.seal(&short[0], &index[0], len(short)/k.lanes) },
+				"compare": func() { k.tag(key.slot, &long[0], 700, false) },
+				"tag":     func() { k.tag(key.slot, &long[0], 700, true) },
+				"crypt":   func() { k.crypt(key.slot, &long[0], 700, &dst[0]) },
+			} {
+				for i, left := range dumpAfter(t, k.name, f) {
+					if left != "" {
+						t.Errorf("%s: register %d holds %s", name, i, left)
+					}
+				}
+			}
+		})
+	}
+}
+
+// dumpAfter clears the registers, runs f and returns for each register what it should not hold.
+func dumpAfter(t *testing.T, engine string, f func()) []string {
+	t.Helper()
+	var left []string
+	check := func(register []byte) {
+		s := ""
+		for i := 0; i < len(register); i += 8 {
+			if !public(binary.LittleEndian.Uint64(register[i:])) {
+				s = fmt.Sprintf("%x", register)
+			}
+		}
+		left = append(left, s)
+	}
+	switch engine {
+	case NameVAES512:
+		var z [32][64]byte
+		registers.ClearZ()
+		f()
+		registers.DumpZ(&z)
+		for i := range z {
+			check(z[i][:])
+		}
+	case NameVAES256:
+		var y [16][32]byte
+		registers.ClearY()
+		f()
+		registers.DumpY(&y)
+		for i := range y {
+			check(y[i][:])
+		}
+	case NameAESNI:
+		var x [16][16]byte
+		registers.ClearX()
+		f()
+		registers.DumpX(&x)
+		for i := range x {
+			check(x[i][:])
+		}
+	default:
+		t.Fatalf("no way to look at the registers of %s", engine)
+	}
+	return left
+}
+
+// public says that a word is no secret: zero, or one of the kernels' constants. The chance that a secret word has at
+// most two bits set is 1 in 2^53.
+func public(word uint64) bool {
+	switch word {
+	case 0x08090a0b0c0d0e0f, 0x0001020304050607, 0x0b0a808003020100, 0x808080800f0e0d0c, 0xc2 << 56:
+		return true
+	}
+	return bits.OnesCount64(word) <= 2
+}

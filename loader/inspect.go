@@ -1,0 +1,430 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package loader
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+
+	"github.com/cellward/cellward/bpf/can"
+)
+
+// ErrNoPins says that nothing is pinned where Inspect looked.
+var ErrNoPins = errors.New("nothing is pinned there")
+
+// Inspection is what lies pinned under a root and what the kernel says about it, copied out. The parts were read one
+// after another, not at one instant.
+type Inspection struct {
+	Root string
+	Meta Meta
+
+	// MapIDs are the kernel's ids of the shared maps, by name.
+	MapIDs map[string]uint32
+
+	// Streams and Nodes are empty where Meta.Layout differs from this build's: their bytes mean something else then.
+	Streams []PinnedStream // ascending by slot
+	Nodes   []PinnedNode   // those with a stream, an epoch or a start, ascending by index
+
+	Buses []PinnedBus // ascending by slot
+
+	// Foreign are the names under the root that this package has not given, as paths from the root.
+	Foreign []string
+}
+
+// Meta says whose pins these are.
+type Meta struct {
+	LayoutVersion uint32
+	Layout        [32]byte // hash of the layout of all maps
+	SameLayout    bool     // it is this build's
+	BootID        [16]byte
+	SameBoot      bool
+	Binding       [32]byte // Options.BindingHash of who made the maps
+	CreatedNS     uint64   // CLOCK_BOOTTIME
+	Ready         bool     // see [Set.MarkReady]
+}
+
+// PinnedStream is a stream of the table with what filter and agent have noted of it.
+type PinnedStream struct {
+	Key       StreamKey
+	Stream    Stream
+	Highest   uint64 // the filter's hint of the highest committed counter
+	Committed uint64
+	Published uint64
+	Shed      uint64
+}
+
+// PinnedNode is a node's acceptable epochs.
+type PinnedNode struct {
+	Index           uint32
+	HighestVerified uint64
+	Epochs          []PinnedEpoch // in the order of the table's slots
+}
+
+// PinnedEpoch is one acceptable epoch with the first counters of its known starts, newest first.
+type PinnedEpoch struct {
+	Epoch  uint32
+	Base   uint64
+	Starts []uint64
+}
+
+// PinnedBus is the filter of one interface.
+type PinnedBus struct {
+	Slot   uint32
+	MapIDs map[string]uint32
+
+	Candidates, Control RingFill
+
+	// Filter and Agent hold the verdicts; both are zero where the layout is another build's.
+	Filter, Agent Counts
+
+	// LinkErr says why the pinned link could not be looked at. Opening it asks for write permission on its pin, whatever is
+	// done with it, so a reader who may only read sees the maps and not the link.
+	LinkErr error
+	LinkID  uint32
+	// Ifindex is the interface that the link is attached to, in the namespace that it lives in; 0: the interface is gone.
+	Ifindex int
+	Program Program // what the link runs
+}
+
+// RingFill is how full a ring buffer is, in bytes, records that wait to be released included.
+type RingFill struct{ Used, Size uint64 }
+
+// Inspect reads what is pinned under root (empty: DefaultRoot), attaching and changing nothing: maps are opened and
+// mapped to be read only. It works beside a running agent, after a dead one, and on the pins of another build, of which it
+// then knows only the outlines. ErrNoPins means that there is nothing.
+func Inspect(root string) (*Inspection, error) {
+	if root == "" {
+		root = DefaultRoot
+	}
+	on, err := onBPFFS(root)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(root)
+	if !on || errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("inspect %s: %w", root, ErrNoPins)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("inspect pins: %w", err)
+	}
+	i := &inspector{
+		Inspection: &Inspection{Root: root, MapIDs: make(map[string]uint32)},
+		maps:       make(map[string]*ebpf.Map),
+	}
+	defer i.close()
+	if i.spec, err = can.LoadFilter(); err != nil {
+		return nil, fmt.Errorf("read filter: %w", err)
+	}
+	if err := i.read(entries); err != nil {
+		return nil, err
+	}
+	return i.Inspection, nil
+}
+
+// inspector is an Inspection on its way.
+type inspector struct {
+	*Inspection
+	spec *ebpf.CollectionSpec
+	maps map[string]*ebpf.Map // the shared ones
+}
+
+func (i *inspector) close() {
+	for _, m := range i.maps {
+		_ = m.Close() // nothing was written
+	}
+}
+
+func (i *inspector) read(entries []os.DirEntry) error {
+	found := false
+	var slots []uint32
+	for _, e := range entries {
+		switch slot, isBus := busSlot(e.Name()); {
+		case e.Name() == mapsFolder:
+			found = true
+		case isBus:
+			slots = append(slots, slot)
+		case strings.HasPrefix(e.Name(), tmpPrefix): // half made, or left by a process that was killed
+		default:
+			i.Foreign = append(i.Foreign, e.Name())
+		}
+	}
+	slices.Sort(slots)
+	if !found && len(slots) == 0 {
+		if len(i.Foreign) > 0 {
+			return nil
+		}
+		return fmt.Errorf("inspect %s: %w", i.Root, ErrNoPins)
+	}
+	if err := i.readShared(); err != nil {
+		return err
+	}
+	for _, slot := range slots {
+		if err := i.readBus(slot); err != nil {
+			return err
+		}
+	}
+	if !i.Meta.SameLayout {
+		return nil
+	}
+	if err := i.readStreams(); err != nil {
+		return err
+	}
+	return i.readNodes()
+}
+
+// busSlot reads the name of a bus's folder.
+func busSlot(name string) (slot uint32, ok bool) {
+	var rest string
+	if n, err := fmt.Sscanf(name, busPrefix+"%d%s", &slot, &rest); n != 1 || slot == 0 || slot >= MaxIfaces {
+		_ = err // it tells what n does
+		return 0, false
+	}
+	return slot, true
+}
+
+// readShared opens the shared maps and reads whose they are.
+func (i *inspector) readShared() error {
+	dir := filepath.Join(i.Root, mapsFolder)
+	if err := i.openAll(dir, sharedMaps(), i.maps, i.MapIDs); err != nil {
+		return err
+	}
+	m, ok := i.maps[can.FilterMapMeta]
+	if !ok || i.spec.Maps[can.FilterMapMeta].Compatible(m) != nil {
+		return nil // of a build that kept other notes: SameLayout stays false
+	}
+	meta, err := viewTable[metaEntry](m)
+	if err != nil {
+		return err
+	}
+	defer meta.close()
+	hash, err := layoutHash(i.spec)
+	if err != nil {
+		return err
+	}
+	boot, err := bootID()
+	if err != nil {
+		return err
+	}
+	e := &meta.entries[0]
+	i.Meta = Meta{
+		LayoutVersion: e.LayoutVersion, Layout: e.LayoutHash, BootID: e.BootID, Binding: e.BindingHash, CreatedNS: e.CreatedNS,
+		SameLayout: e.Magic == metaMagic() && e.LayoutVersion == layoutVersion && e.LayoutHash == hash,
+		SameBoot:   e.BootID == boot,
+		Ready:      atomic.LoadUint32(&e.Ready) != 0,
+	}
+	// Hash and maps must agree, else somebody has exchanged a pin.
+	for _, name := range sharedMaps() {
+		m, ok := i.maps[name]
+		i.Meta.SameLayout = i.Meta.SameLayout && ok && i.spec.Maps[name].Compatible(m) == nil
+	}
+	return nil
+}
+
+// openAll opens the maps pinned in a folder. A name that is missing is left out; one that is not wanted is foreign.
+func (i *inspector) openAll(dir string, names []string, maps map[string]*ebpf.Map, ids map[string]uint32) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("inspect pins: %w", err)
+	}
+	for _, e := range entries {
+		name, path := e.Name(), filepath.Join(dir, e.Name())
+		if name == linkPin {
+			continue
+		}
+		if !slices.Contains(names, name) {
+			rel, err := filepath.Rel(i.Root, path)
+			if err != nil {
+				return fmt.Errorf("inspect pins: %w", err)
+			}
+			i.Foreign = append(i.Foreign, rel)
+			continue
+		}
+		m, err := ebpf.LoadPinnedMap(path, &ebpf.LoadPinOptions{ReadOnly: true})
+		if err != nil {
+			return fmt.Errorf("inspect pinned map %s: %w", path, err)
+		}
+		maps[name] = m
+		if ids[name], err = mapID(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func mapID(m *ebpf.Map) (uint32, error) {
+	info, err := m.Info()
+	if err != nil {
+		return 0, fmt.Errorf("ask for map %s: %w", m, err)
+	}
+	id, _ := info.ID()
+	return uint32(id), nil
+}
+
+func (i *inspector) readBus(slot uint32) error {
+	dir := filepath.Join(i.Root, fmt.Sprint(busPrefix, slot))
+	b := PinnedBus{Slot: slot, MapIDs: make(map[string]uint32)}
+	maps := make(map[string]*ebpf.Map)
+	err := i.openAll(dir, busMaps(), maps, b.MapIDs)
+	defer func() {
+		for _, m := range maps {
+			_ = m.Close() // nothing was written
+		}
+	}()
+	if err != nil {
+		return err
+	}
+	for name, fill := range map[string]*RingFill{can.FilterMapCandidates: &b.Candidates, can.FilterMapControl: &b.Control} {
+		if m, ok := maps[name]; ok {
+			if *fill, err = fillOf(m); err != nil {
+				return err
+			}
+		}
+	}
+	if m, ok := maps[can.FilterMapFilterCounters]; ok && i.Meta.SameLayout {
+		if err := sumCounters(m, &b.Filter); err != nil {
+			return err
+		}
+		agent, err := viewTable[Counters](i.maps[can.FilterMapAgentCounters])
+		if err != nil {
+			return err
+		}
+		agent.entries[slot].AddTo(&b.Agent)
+		if err := agent.close(); err != nil {
+			return err
+		}
+	}
+	b.LinkErr = b.readLink(filepath.Join(dir, linkPin))
+	i.Buses = append(i.Buses, b)
+	return nil
+}
+
+func (b *PinnedBus) readLink(pin string) error {
+	l, err := link.LoadPinnedLink(pin, nil)
+	if err != nil {
+		return fmt.Errorf("open pinned link: %w", err)
+	}
+	defer l.Close()
+	info, err := l.Info()
+	if err != nil {
+		return fmt.Errorf("ask for link: %w", err)
+	}
+	b.LinkID = uint32(info.ID)
+	if tcx := info.TCX(); tcx != nil {
+		b.Ifindex = int(tcx.Ifindex)
+	}
+	b.Program = programByID(info.Program)
+	b.Program.Link = b.LinkID
+	return nil
+}
+
+func sumCounters(m *ebpf.Map, sum *Counts) error {
+	t, err := viewTable[Counters](m)
+	if err != nil {
+		return err
+	}
+	for c := range t.entries {
+		t.entries[c].AddTo(sum)
+	}
+	return t.close()
+}
+
+// fillOf reads the positions of a ring buffer, which lie at the beginning of its first two pages (kernel/bpf/ringbuf.c).
+func fillOf(m *ebpf.Map) (RingFill, error) {
+	if m.Type() != ebpf.RingBuf {
+		return RingFill{}, fmt.Errorf("inspect ring %s: it is no ring buffer but %s", m, m.Type())
+	}
+	page := os.Getpagesize()
+	mem, err := unix.Mmap(m.FD(), 0, 2*page, unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return RingFill{}, fmt.Errorf("map positions of ring %s: %w", m, err)
+	}
+	// What has been released is read first: the producer is never behind it.
+	cons := (*atomic.Uint64)(unsafe.Pointer(&mem[0])).Load()
+	prod := (*atomic.Uint64)(unsafe.Pointer(&mem[page])).Load()
+	if err := unix.Munmap(mem); err != nil {
+		return RingFill{}, fmt.Errorf("unmap positions of ring %s: %w", m, err)
+	}
+	return RingFill{Used: prod - cons, Size: uint64(m.MaxEntries())}, nil
+}
+
+func (i *inspector) readStreams() error {
+	all, err := StreamTable{m: i.maps[can.FilterMapStreams]}.All()
+	if err != nil {
+		return err
+	}
+	windows, err := viewTable[Window](i.maps[can.FilterMapWindows])
+	if err != nil {
+		return err
+	}
+	defer windows.close()
+	shed, err := viewTable[atomic.Uint64](i.maps[can.FilterMapStreamShed])
+	if err != nil {
+		return err
+	}
+	defer shed.close()
+	for key, s := range all {
+		p := PinnedStream{Key: key, Stream: s}
+		if int(s.Slot) < len(windows.entries) {
+			w := &windows.entries[s.Slot]
+			// Published first: it is never ahead of committed.
+			p.Published, p.Committed, p.Highest = w.Published.Load(), w.Committed.Load(), w.HighestHint.Load()
+			p.Shed = shed.entries[s.Slot].Load()
+		}
+		i.Streams = append(i.Streams, p)
+	}
+	slices.SortFunc(i.Streams, func(x, y PinnedStream) int { return int(x.Stream.Slot) - int(y.Stream.Slot) })
+	return nil
+}
+
+func (i *inspector) readNodes() error {
+	epochs, err := viewTable[EpochTable](i.maps[can.FilterMapEpochs])
+	if err != nil {
+		return err
+	}
+	defer epochs.close()
+	starts, err := viewTable[StartTable](i.maps[can.FilterMapStarts])
+	if err != nil {
+		return err
+	}
+	defer starts.close()
+	bound := make(map[uint32]bool)
+	for _, s := range i.Streams {
+		bound[s.Stream.Node] = true
+	}
+	for index := range epochs.entries {
+		n := PinnedNode{Index: uint32(index), HighestVerified: starts.entries[index].HighestVerified.Load()}
+		for slot := range NodeEpochs {
+			number, base, live := epochs.entries[index].Load(slot)
+			if !live {
+				continue
+			}
+			e := PinnedEpoch{Epoch: number, Base: base}
+			if known := starts.entries[index].Epoch(slot); known.Owner() == number {
+				for _, s := range known.Known() {
+					if s.First != 0 {
+						e.Starts = append(e.Starts, s.First)
+					}
+				}
+			}
+			n.Epochs = append(n.Epochs, e)
+		}
+		if bound[n.Index] || len(n.Epochs) > 0 || n.HighestVerified != 0 {
+			i.Nodes = append(i.Nodes, n)
+		}
+	}
+	return nil
+}
