@@ -266,7 +266,7 @@ func (r *rig) boot(fresh bool) []refusal {
 }
 
 // node starts the node from a vault.
-func (r *rig) node(v *memoryVault) *edge.Sealer {
+func (r *rig) node(v edge.Vault) *edge.Sealer {
 	r.t.Helper()
 	store, err := edge.OpenStore(v)
 	if err != nil {
@@ -380,3 +380,5 @@ func (r *rig) expect(before loader.Counts, want map[loader.Verdict]uint64) {
 		}
 	}
 }
+
+func (r *rig) newEngine() aead.Engine { return aead.NewStd() }

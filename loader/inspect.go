@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"unsafe"
@@ -155,6 +156,7 @@ func (i *inspector) read(entries []os.DirEntry) error {
 		case isBus:
 			slots = append(slots, slot)
 		case strings.HasPrefix(e.Name(), tmpPrefix): // half made, or left by a process that was killed
+		case e.Name() == "maps.debug", e.Name() == "progs.debug": // which some kernels put into every bpffs
 		default:
 			i.Foreign = append(i.Foreign, e.Name())
 		}
@@ -185,12 +187,12 @@ func (i *inspector) read(entries []os.DirEntry) error {
 
 // busSlot reads the name of a bus's folder.
 func busSlot(name string) (slot uint32, ok bool) {
-	var rest string
-	if n, err := fmt.Sscanf(name, busPrefix+"%d%s", &slot, &rest); n != 1 || slot == 0 || slot >= MaxIfaces {
-		_ = err // it tells what n does
+	text, ok := strings.CutPrefix(name, busPrefix)
+	n, err := strconv.ParseUint(text, 10, 32)
+	if !ok || err != nil || strconv.FormatUint(n, 10) != text || n == 0 || n >= MaxIfaces {
 		return 0, false
 	}
-	return slot, true
+	return uint32(n), true
 }
 
 // readShared opens the shared maps and reads whose they are.
@@ -231,8 +233,9 @@ func (i *inspector) readShared() error {
 	return nil
 }
 
-// openAll opens the maps pinned in a folder. A name that is missing is left out; one that is not wanted is foreign.
-func (i *inspector) openAll(dir string, names []string, maps map[string]*ebpf.Map, ids map[string]uint32) error {
+// openAll opens the maps pinned in a folder. A name that is missing is left out; one that is neither wanted nor known is
+// foreign.
+func (i *inspector) openAll(dir string, names []string, maps map[string]*ebpf.Map, ids map[string]uint32, known ...string) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -242,7 +245,7 @@ func (i *inspector) openAll(dir string, names []string, maps map[string]*ebpf.Ma
 	}
 	for _, e := range entries {
 		name, path := e.Name(), filepath.Join(dir, e.Name())
-		if name == linkPin {
+		if slices.Contains(known, name) {
 			continue
 		}
 		if !slices.Contains(names, name) {
@@ -278,7 +281,7 @@ func (i *inspector) readBus(slot uint32) error {
 	dir := filepath.Join(i.Root, fmt.Sprint(busPrefix, slot))
 	b := PinnedBus{Slot: slot, MapIDs: make(map[string]uint32)}
 	maps := make(map[string]*ebpf.Map)
-	err := i.openAll(dir, busMaps(), maps, b.MapIDs)
+	err := i.openAll(dir, busMaps(), maps, b.MapIDs, linkPin)
 	defer func() {
 		for _, m := range maps {
 			_ = m.Close() // nothing was written
@@ -352,13 +355,14 @@ func fillOf(m *ebpf.Map) (RingFill, error) {
 	if err != nil {
 		return RingFill{}, fmt.Errorf("map positions of ring %s: %w", m, err)
 	}
-	// What has been released is read first: the producer is never behind it.
+	// What has been released is read first: the producer is never behind it. Between the two reads both may move on.
 	cons := (*atomic.Uint64)(unsafe.Pointer(&mem[0])).Load()
 	prod := (*atomic.Uint64)(unsafe.Pointer(&mem[page])).Load()
 	if err := unix.Munmap(mem); err != nil {
 		return RingFill{}, fmt.Errorf("unmap positions of ring %s: %w", m, err)
 	}
-	return RingFill{Used: prod - cons, Size: uint64(m.MaxEntries())}, nil
+	size := uint64(m.MaxEntries())
+	return RingFill{Used: min(prod-cons, size), Size: size}, nil
 }
 
 func (i *inspector) readStreams() error {
