@@ -9,6 +9,7 @@ import (
 
 	"github.com/cellward/cellward/agent/policy"
 	"github.com/cellward/cellward/agent/station"
+	"github.com/cellward/cellward/agent/vault"
 	"github.com/cellward/cellward/crypto/identity"
 )
 
@@ -32,8 +33,14 @@ func RunGateway(ctx context.Context, opts Options) (err error) {
 	if err := Harden(); err != nil {
 		return err
 	}
+	if err := LockMemory(); err != nil {
+		opts.Log.Warn("memory is not locked, so keys may reach a swap device", "event", "memory_not_locked", "error", err.Error())
+	}
 	s, err := OpenGateway(ctx, opts.Set.Binding)
 	if err != nil {
+		if errors.Is(err, vault.ErrGeneration) {
+			opts.Log.Error("state folder is a copy of an earlier time and is refused", "event", "state_refused", "error", err.Error())
+		}
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()

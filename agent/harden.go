@@ -8,6 +8,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// LockMemory keeps the pages of this process in RAM (mlockall(2)), those that it will use later as well: round keys and
+// secrets must not reach a swap device. Pages count when they are first touched, so what Go has only reserved costs nothing.
+// It needs CAP_IPC_LOCK or a sufficient RLIMIT_MEMLOCK; with less, later allocations would fail, so it asks first.
+func LockMemory() error {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit); err != nil {
+		return fmt.Errorf("read limit of locked memory: %w", err)
+	}
+	unlimited := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
+	if limit.Cur != unix.RLIM_INFINITY {
+		if err := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unlimited); err != nil {
+			return fmt.Errorf("lift limit of locked memory: %w", err)
+		}
+	}
+	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT); err != nil {
+		return fmt.Errorf("lock memory: %w", err)
+	}
+	return nil
+}
+
 // Harden keeps secrets of this process out of core dumps and out of reach of other processes of the same user: the process
 // is not dumpable (prctl(2) PR_SET_DUMPABLE, which also refuses ptrace), and its core limit is zero. Every verb that
 // handles keys calls it first.

@@ -23,7 +23,7 @@ func (r Remains) None() bool { return len(r.Programs)+len(r.Links)+len(r.Maps) =
 
 // Remains asks the kernel for each program, link and map of the inspection by its id and returns those that still exist.
 // After Detach some do for as long as a process holds them, and for the instant that the kernel takes to let go. The
-// kernel gives no id twice. Needs CAP_SYS_ADMIN.
+// kernel counts ids up and gives none again before 2^31 others. Needs CAP_SYS_ADMIN.
 func (i *Inspection) Remains() (r Remains, err error) {
 	for _, b := range i.Buses {
 		if b.Program.ID != 0 {

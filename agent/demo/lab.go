@@ -145,6 +145,17 @@ func (l *Lab) BeginAgent() (*Process, error) {
 // EdgeState returns the edge's state folder.
 func (l *Lab) EdgeState() string { return l.at.edgeState() }
 
+// GatewayState returns the gateway's state folder.
+func (l *Lab) GatewayState() string { return l.at.gatewayState() }
+
+// GatewayTPM returns the gateway's TPM as station.Options names it.
+func (l *Lab) GatewayTPM() string { return l.gateway[1] }
+
+// Keys runs a verb of `cellward keys` on the documents and returns what it printed.
+func (l *Lab) Keys(ctx context.Context, verb string, args ...string) ([]byte, error) {
+	return l.kids.output(ctx, append(l.documents("keys", verb), args...)...)
+}
+
 // RingSocket returns the socket of the agent's ring.
 func (l *Lab) RingSocket() string { return l.at.ringSocket() }
 
