@@ -70,17 +70,12 @@ func Offer(ctx context.Context, set *policy.Set, name string) (_ *Offered, err e
 	if !ok {
 		return nil, fmt.Errorf("make offer: %w: %q", ErrUnknownNode, name)
 	}
-	s, err := agent.OpenGateway(ctx, set.Binding)
+	g, err := openGateway(ctx, set)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	store := agent.NewStore(s.Epochs, s.Offline)
-	state, _, err := store.Load()
-	if err != nil {
-		return nil, err
-	}
-	defer state.Wipe()
+	defer func() { err = errors.Join(err, g.close()) }()
+	s, state := g.Station, g.state
 	kid := identity.Kid(node.Identity.KID)
 	number, err := state.AddNode(kid).NextEpoch()
 	if err != nil {
@@ -102,7 +97,7 @@ func Offer(ctx context.Context, set *policy.Set, name string) (_ *Offered, err e
 	if err != nil {
 		return nil, fmt.Errorf("keep offer: %w", err)
 	}
-	if err := store.Save(state); err != nil {
+	if err := g.store.Save(state); err != nil {
 		return nil, err
 	}
 	return &Offered{Node: name, Epoch: number, Fingerprint: offer.Fingerprint(o.Bytes()), Bytes: o.Bytes()}, nil
@@ -120,11 +115,11 @@ type Enrolled struct {
 // Enroll is the node's side: it checks an offer against the gateway's pinned key, takes the new epoch, and returns the reply.
 // Floor, secret and counters are durable when Enroll returns: a reply that gets lost costs an epoch and nothing else.
 func Enroll(ctx context.Context, set *policy.Set, name string, at station.Options, msg []byte) (_ *Enrolled, err error) {
-	gateway, err := set.Binding.Gateway.Identity.Key()
+	pinned, err := set.Binding.Gateway.Identity.Key()
 	if err != nil {
 		return nil, err
 	}
-	o, err := offer.Parse(gateway, msg)
+	o, err := offer.Parse(pinned, msg)
 	if err != nil {
 		return nil, err
 	}
@@ -161,17 +156,12 @@ type Accepted struct {
 // Accept takes a node's reply. The new epoch and the end of its offer become durable in one step, so the offer serves one
 // payload: before that the same reply may be taken again, after it none.
 func Accept(ctx context.Context, set *policy.Set, msg []byte) (_ *Accepted, err error) {
-	s, err := agent.OpenGateway(ctx, set.Binding)
+	g, err := openGateway(ctx, set)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	store := agent.NewStore(s.Epochs, s.Offline)
-	state, _, err := store.Load()
-	if err != nil {
-		return nil, err
-	}
-	defer state.Wipe()
+	defer func() { err = errors.Join(err, g.close()) }()
+	s, state := g.Station, g.state
 	node, pending, o, err := match(set, state, s.Public, msg)
 	if err != nil {
 		return nil, err
@@ -201,7 +191,7 @@ func Accept(ctx context.Context, set *policy.Set, msg []byte) (_ *Accepted, err 
 		return nil, err
 	}
 	state.CloseOffer(pending.ID)
-	if err := store.Save(state); err != nil {
+	if err := g.store.Save(state); err != nil {
 		return nil, err
 	}
 	if len(state.Offers) == 0 {
@@ -222,12 +212,14 @@ func closeBatch(s *station.Station) error {
 
 // RotateOffers discards all pending offers and has the TPM refuse their keys. It returns how many there were.
 func RotateOffers(ctx context.Context, set *policy.Set) (n int, err error) {
-	err = change(ctx, set, func(s *station.Station, state *epoch.State, save func() error) error {
-		n = len(state.Offers)
-		state.Offers = nil
-		return errors.Join(save(), closeBatch(s))
-	})
-	return n, err
+	g, err := openGateway(ctx, set)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, g.close()) }()
+	n = len(g.state.Offers)
+	g.state.Offers = nil
+	return n, errors.Join(g.store.Advance(g.state), closeBatch(g.Station))
 }
 
 // Retire ends epochs of a node: the one with the given number, or all of them if it is 0. When Retire returns the TPM refuses
@@ -237,38 +229,47 @@ func Retire(ctx context.Context, set *policy.Set, name string, number uint32) (r
 	if !ok {
 		return nil, fmt.Errorf("retire epoch: %w: %q", ErrUnknownNode, name)
 	}
-	err = change(ctx, set, func(_ *station.Station, state *epoch.State, save func() error) error {
-		n := state.Node(identity.Kid(node.Identity.KID))
-		if n != nil {
-			for _, e := range slices.Clone(n.Epochs) {
-				if number == 0 || e.Number == number {
-					retired = append(retired, e.Number)
-					n.Retire(e.Number)
-				}
+	g, err := openGateway(ctx, set)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, g.close()) }()
+	if n := g.state.Node(identity.Kid(node.Identity.KID)); n != nil {
+		for _, e := range slices.Clone(n.Epochs) {
+			if number == 0 || e.Number == number {
+				retired = append(retired, e.Number)
+				n.Retire(e.Number)
 			}
 		}
-		if len(retired) == 0 {
-			return fmt.Errorf("%w: node %s, epoch %d", ErrNoEpoch, name, number)
-		}
-		return save()
-	})
-	return retired, err
+	}
+	if len(retired) == 0 {
+		return nil, fmt.Errorf("%w: node %s, epoch %d", ErrNoEpoch, name, number)
+	}
+	return retired, g.store.Advance(g.state)
 }
 
-// change opens the gateway's state and lets f change it; save makes the change durable in a new generation.
-func change(ctx context.Context, set *policy.Set, f func(*station.Station, *epoch.State, func() error) error) (err error) {
+// gateway is the gateway's station with its epochs.
+type gateway struct {
+	*station.Station
+	store *agent.Store
+	state *epoch.State
+}
+
+func openGateway(ctx context.Context, set *policy.Set) (*gateway, error) {
 	s, err := agent.OpenGateway(ctx, set.Binding)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	store := agent.NewStore(s.Epochs, s.Offline)
-	state, _, err := store.Load()
-	if err != nil {
-		return err
+	g := &gateway{Station: s, store: agent.NewStore(s.Epochs, s.Offline)}
+	if g.state, _, err = g.store.Load(); err != nil {
+		return nil, errors.Join(err, s.Close())
 	}
-	defer state.Wipe()
-	return f(s, state, func() error { return store.Advance(state) })
+	return g, nil
+}
+
+func (g *gateway) close() error {
+	g.state.Wipe()
+	return g.Close()
 }
 
 // match finds the pending offer that a reply answers: the one among the signer's that the reply names by its hash.

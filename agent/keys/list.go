@@ -10,7 +10,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/cellward/cellward/agent"
 	"github.com/cellward/cellward/agent/policy"
 	"github.com/cellward/cellward/crypto/identity"
 )
@@ -43,16 +42,12 @@ type Pending struct {
 
 // List reads the gateway's state folder. It shows no secret.
 func List(ctx context.Context, set *policy.Set) (all []NodeKeys, err error) {
-	s, err := agent.OpenGateway(ctx, set.Binding)
+	g, err := openGateway(ctx, set)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	state, _, err := agent.NewStore(s.Epochs, s.Offline).Load()
-	if err != nil {
-		return nil, err
-	}
-	defer state.Wipe()
+	defer func() { err = errors.Join(err, g.close()) }()
+	state := g.state
 	now := time.Now()
 	for _, n := range set.Nodes {
 		k := NodeKeys{Node: n.Name, KID: n.Identity.KID.String(), Epochs: []EpochKeys{}, Pending: []Pending{}}

@@ -3,7 +3,6 @@
 package readers
 
 import (
-	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -15,7 +14,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/cellward/cellward/agent/policy"
 	"github.com/cellward/cellward/agent/ring"
@@ -319,23 +317,4 @@ func TestTesla(t *testing.T) {
 			t.Errorf("pack voltage %.1f V", values["pack"])
 		}
 	})
-}
-
-// TestHeartbeatOfDecodedRing keeps the clock of the readers honest: the age that they go by is that of CLOCK_BOOTTIME.
-func TestHeartbeatOfDecodedRing(t *testing.T) {
-	p := newProducer(t, ring.Config{Streams: plainStreams(1), HeartbeatPeriod: time.Hour})
-	path := socketPath(t)
-	serve(t, p, path)
-	each(t, func(t *testing.T, s subject) {
-		c := s.shell(t)
-		c.want("ok", "open %s oldest 0 0", path)
-		c.want("timeout", "next 1 1") // three hours are not over
-		c.want("ok", "open %s oldest 0 1", path)
-		if got := c.ask("next 1 -1"); got[0] != "stale" {
-			t.Errorf("an age of 1 ms: %q", got)
-		}
-	})
-	if err := context.Background().Err(); err != nil {
-		t.Fatal(err)
-	}
 }
