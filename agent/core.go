@@ -27,9 +27,10 @@ type Tables struct {
 	Counters []loader.Counters   // by interface slot
 }
 
-// publisher takes verified samples. Publish returns after every reader can see the whole batch.
+// publisher takes verified samples. Append returns after every reader can see the whole batch; Wake wakes those that wait.
 type publisher interface {
-	Publish(batch []ring.Sample) error
+	Append(batch []ring.Sample) error
+	Wake()
 }
 
 // gapReport is a range of deleted samples of one stream.
@@ -102,13 +103,17 @@ func (c *core) process(batch []loader.Record, again bool) error {
 	n := c.lookUp(batch, again)
 	c.engine.Open(c.ops[:n])
 	samples := c.commit(n, again)
-	if err := c.out.Publish(c.samples[:samples]); err != nil {
+	if err := c.out.Append(c.samples[:samples]); err != nil {
 		return err
 	}
 	// After the tail was stored: a crash before this counts as lost what may just have come out, and never the other way.
+	// Before anybody is woken, which takes longer and may hand the CPU over.
 	for i := range samples {
 		p := &c.owners[i].shared.Published
 		p.Store(p.Load() + 1)
+	}
+	if samples > 0 {
+		c.out.Wake()
 	}
 	counters := &c.tables.Counters[batch[0].Iface()]
 	for v, k := range c.tally {
@@ -123,48 +128,47 @@ func (c *core) process(batch []loader.Record, again bool) error {
 func (c *core) lookUp(batch []loader.Record, again bool) int {
 	n := 0
 	for _, r := range batch {
-		j, key, verdict := c.find(r, again)
-		if verdict != loader.Candidate {
+		if verdict := c.find(r, again, &c.jobs[n], &c.ops[n]); verdict != loader.Candidate {
 			c.tally[verdict]++
 			continue
 		}
-		c.jobs[n] = j
-		c.ops[n].Key, c.ops[n].Record = key, r.Sealed()
 		n++
 	}
 	return n
 }
 
-// find judges what can be judged before the tag. The filter has looked at all of it, but epochs end and windows move between
-// the two, and this side is the one that decides.
-func (c *core) find(r loader.Record, again bool) (job, *aead.Key, loader.Verdict) {
+// find judges what can be judged before the tag, and lays a candidate down in j and op. The filter has looked at all of it, but
+// epochs end and windows move between the two, and this side is the one that decides.
+func (c *core) find(r loader.Record, again bool, j *job, op *aead.Op) loader.Verdict {
 	if int(r.Slot()) >= len(c.streams) {
-		return job{}, nil, loader.AgentUnknownStream
+		return loader.AgentUnknownStream
 	}
 	s := c.streams[r.Slot()]
 	if s.ID != r.StreamID() || int(r.Iface()) != int(s.Interface.Index) {
-		return job{}, nil, loader.AgentUnknownStream
+		return loader.AgentUnknownStream
 	}
 	l := s.node.find(r.Epoch())
 	if l == nil {
-		return job{}, nil, loader.AgentUnknownEpoch
+		return loader.AgentUnknownEpoch
 	}
 	h, err := spdu.Parse(spdu.FormFD, r.SPDU())
 	if err != nil || h.Kind == spdu.KindStart || (h.Kind == spdu.KindHeartbeat) != s.heartbeat {
 		// The filter lets nothing of this form through: the record is not of the stream that it names.
-		return job{}, nil, loader.AgentUnknownStream
+		return loader.AgentUnknownStream
 	}
 	if replay.CheckRange(h.Counter, l.state.Base) != nil {
-		return job{}, nil, loader.AgentCounterRange
+		return loader.AgentCounterRange
 	}
 	if v := windowVerdict(s.window.Check(h.Counter), again); v != loader.Candidate {
-		return job{}, nil, v
+		return v
 	}
 	start := l.startFor(h.Counter)
 	if start == nil {
-		return job{}, nil, loader.NoStart
+		return loader.NoStart
 	}
-	return job{stream: s, live: l, counter: h.Counter, pad: h.Pad, time: int64(r.TimeNS())}, start.keys[s.source], loader.Candidate
+	j.stream, j.live, j.counter, j.pad, j.time = s, l, h.Counter, h.Pad, int64(r.TimeNS())
+	op.Key, op.Record = start.keys[s.source], r.Sealed()
+	return loader.Candidate
 }
 
 func windowVerdict(v replay.Verdict, again bool) loader.Verdict {
@@ -203,10 +207,10 @@ func (c *core) commit(n int, again bool) (samples int) {
 			flags |= ring.FlagFirstOfEpoch
 		}
 		c.account(j)
-		c.samples[samples] = ring.Sample{
-			Stream: uint32(j.stream.Slot), Epoch: j.live.state.Number, Counter: j.counter, SourceTime: sourceTime,
-			Flags: flags, ReceiveTime: j.time, Body: body,
-		}
+		// Field by field: a composite literal would be built aside and copied, which costs 4 ns a frame.
+		x := &c.samples[samples]
+		x.Stream, x.Epoch, x.Counter, x.SourceTime = uint32(j.stream.Slot), j.live.state.Number, j.counter, sourceTime
+		x.Flags, x.ReceiveTime, x.Body = flags, j.time, body
 		c.owners[samples] = j.stream
 		samples++
 	}

@@ -551,4 +551,5 @@ func TestProcessDoesNotAllocate(t *testing.T) {
 
 type discard struct{}
 
-func (discard) Publish([]ring.Sample) error { return nil }
+func (discard) Append([]ring.Sample) error { return nil }
+func (discard) Wake()                      {}

@@ -89,7 +89,9 @@ type sink struct {
 	fail    error
 }
 
-func (s *sink) Publish(batch []ring.Sample) error {
+func (s *sink) Wake() {}
+
+func (s *sink) Append(batch []ring.Sample) error {
 	if s.fail != nil {
 		return s.fail
 	}

@@ -3,6 +3,7 @@
 package loader
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -35,7 +36,7 @@ type Inspection struct {
 
 	// Streams and Nodes are empty where Meta.Layout differs from this build's: their bytes mean something else then.
 	Streams []PinnedStream // ascending by slot
-	Nodes   []PinnedNode   // those with a stream, an epoch or a start, ascending by index
+	Nodes   []PinnedNode   // those that a stream names, ascending by index
 
 	Buses []PinnedBus // ascending by slot
 
@@ -98,11 +99,15 @@ type PinnedBus struct {
 	Program Program // what the link runs
 }
 
-// RingFill is how full a ring buffer is, in bytes, records that wait to be released included.
-type RingFill struct{ Used, Size uint64 }
+// RingFill is how full a ring buffer is, in bytes, records that wait to be released included. Known is false where only
+// the size could be found out: the positions lie in pages that the kernel maps for nobody who may not write.
+type RingFill struct {
+	Used, Size uint64
+	Known      bool
+}
 
-// Inspect reads what is pinned under root (empty: DefaultRoot), attaching and changing nothing: maps are opened and
-// mapped to be read only. It works beside a running agent, after a dead one, and on the pins of another build, of which it
+// Inspect reads what is pinned under root (empty: DefaultRoot), attaching and changing nothing: maps are opened to be read
+// only. It works beside a running agent, after a dead one, and on the pins of another build, of which it
 // then knows only the outlines. ErrNoPins means that there is nothing.
 func Inspect(root string) (*Inspection, error) {
 	if root == "" {
@@ -205,11 +210,10 @@ func (i *inspector) readShared() error {
 	if !ok || i.spec.Maps[can.FilterMapMeta].Compatible(m) != nil {
 		return nil // of a build that kept other notes: SameLayout stays false
 	}
-	meta, err := viewTable[metaEntry](m)
-	if err != nil {
+	var e metaEntry
+	if err := lookup(m, 0, &e); err != nil {
 		return err
 	}
-	defer meta.close()
 	hash, err := layoutHash(i.spec)
 	if err != nil {
 		return err
@@ -218,12 +222,11 @@ func (i *inspector) readShared() error {
 	if err != nil {
 		return err
 	}
-	e := &meta.entries[0]
 	i.Meta = Meta{
 		LayoutVersion: e.LayoutVersion, Layout: e.LayoutHash, BootID: e.BootID, Binding: e.BindingHash, CreatedNS: e.CreatedNS,
 		SameLayout: e.Magic == metaMagic() && e.LayoutVersion == layoutVersion && e.LayoutHash == hash,
 		SameBoot:   e.BootID == boot,
-		Ready:      atomic.LoadUint32(&e.Ready) != 0,
+		Ready:      e.Ready != 0,
 	}
 	// Hash and maps must agree, else somebody has exchanged a pin.
 	for _, name := range sharedMaps() {
@@ -292,23 +295,23 @@ func (i *inspector) readBus(slot uint32) error {
 	}
 	for name, fill := range map[string]*RingFill{can.FilterMapCandidates: &b.Candidates, can.FilterMapControl: &b.Control} {
 		if m, ok := maps[name]; ok {
-			if *fill, err = fillOf(m); err != nil {
+			if *fill, err = fillOf(m, filepath.Join(dir, name)); err != nil {
 				return err
 			}
 		}
 	}
 	if m, ok := maps[can.FilterMapFilterCounters]; ok && i.Meta.SameLayout {
-		if err := sumCounters(m, &b.Filter); err != nil {
+		var c Counters
+		for cpu := range m.MaxEntries() {
+			if err := lookup(m, cpu, &c); err != nil {
+				return err
+			}
+			c.AddTo(&b.Filter)
+		}
+		if err := lookup(i.maps[can.FilterMapAgentCounters], slot, &c); err != nil {
 			return err
 		}
-		agent, err := viewTable[Counters](i.maps[can.FilterMapAgentCounters])
-		if err != nil {
-			return err
-		}
-		agent.entries[slot].AddTo(&b.Agent)
-		if err := agent.close(); err != nil {
-			return err
-		}
+		c.AddTo(&b.Agent)
 	}
 	b.LinkErr = b.readLink(filepath.Join(dir, linkPin))
 	i.Buses = append(i.Buses, b)
@@ -334,35 +337,48 @@ func (b *PinnedBus) readLink(pin string) error {
 	return nil
 }
 
-func sumCounters(m *ebpf.Map, sum *Counts) error {
-	t, err := viewTable[Counters](m)
+// lookup reads one value of an array whose values are a T. It asks the kernel for a copy: a map that was opened to be read
+// only cannot be mapped.
+func lookup[T any](m *ebpf.Map, index uint32, value *T) error {
+	b, err := m.LookupBytes(index)
 	if err != nil {
-		return err
+		return fmt.Errorf("read entry %d of map %s: %w", index, m, err)
 	}
-	for c := range t.entries {
-		t.entries[c].AddTo(sum)
+	if len(b) != int(unsafe.Sizeof(*value)) {
+		return fmt.Errorf("read entry %d of map %s: %d bytes, want %d", index, m, len(b), unsafe.Sizeof(*value))
 	}
-	return t.close()
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(value)), len(b)), b)
+	return nil
 }
 
 // fillOf reads the positions of a ring buffer, which lie at the beginning of its first two pages (kernel/bpf/ringbuf.c).
-func fillOf(m *ebpf.Map) (RingFill, error) {
+// They can only be mapped through a descriptor that may also write; the mapping itself may not.
+func fillOf(m *ebpf.Map, pin string) (RingFill, error) {
 	if m.Type() != ebpf.RingBuf {
-		return RingFill{}, fmt.Errorf("inspect ring %s: it is no ring buffer but %s", m, m.Type())
+		return RingFill{}, fmt.Errorf("inspect ring %s: it is no ring buffer but %s", pin, m.Type())
 	}
-	page := os.Getpagesize()
-	mem, err := unix.Mmap(m.FD(), 0, 2*page, unix.PROT_READ, unix.MAP_SHARED)
+	fill := RingFill{Size: uint64(m.MaxEntries())}
+	writable, err := ebpf.LoadPinnedMap(pin, nil)
+	if errors.Is(err, os.ErrPermission) {
+		return fill, nil
+	}
 	if err != nil {
-		return RingFill{}, fmt.Errorf("map positions of ring %s: %w", m, err)
+		return fill, fmt.Errorf("inspect ring %s: %w", pin, err)
+	}
+	defer writable.Close()
+	page := os.Getpagesize()
+	mem, err := unix.Mmap(writable.FD(), 0, 2*page, unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return fill, fmt.Errorf("map positions of ring %s: %w", pin, err)
 	}
 	// What has been released is read first: the producer is never behind it. Between the two reads both may move on.
 	cons := (*atomic.Uint64)(unsafe.Pointer(&mem[0])).Load()
 	prod := (*atomic.Uint64)(unsafe.Pointer(&mem[page])).Load()
 	if err := unix.Munmap(mem); err != nil {
-		return RingFill{}, fmt.Errorf("unmap positions of ring %s: %w", m, err)
+		return fill, fmt.Errorf("unmap positions of ring %s: %w", pin, err)
 	}
-	size := uint64(m.MaxEntries())
-	return RingFill{Used: min(prod-cons, size), Size: size}, nil
+	fill.Used, fill.Known = min(prod-cons, fill.Size), true
+	return fill, nil
 }
 
 func (i *inspector) readStreams() error {
@@ -370,54 +386,49 @@ func (i *inspector) readStreams() error {
 	if err != nil {
 		return err
 	}
-	windows, err := viewTable[Window](i.maps[can.FilterMapWindows])
-	if err != nil {
-		return err
-	}
-	defer windows.close()
-	shed, err := viewTable[atomic.Uint64](i.maps[can.FilterMapStreamShed])
-	if err != nil {
-		return err
-	}
-	defer shed.close()
 	for key, s := range all {
 		p := PinnedStream{Key: key, Stream: s}
-		if int(s.Slot) < len(windows.entries) {
-			w := &windows.entries[s.Slot]
-			// Published first: it is never ahead of committed.
+		if s.Slot < MaxStreams {
+			var w Window
+			if err := lookup(i.maps[can.FilterMapWindows], s.Slot, &w); err != nil {
+				return err
+			}
 			p.Published, p.Committed, p.Highest = w.Published.Load(), w.Committed.Load(), w.HighestHint.Load()
-			p.Shed = shed.entries[s.Slot].Load()
+			if err := lookup(i.maps[can.FilterMapStreamShed], s.Slot, &p.Shed); err != nil {
+				return err
+			}
 		}
 		i.Streams = append(i.Streams, p)
 	}
-	slices.SortFunc(i.Streams, func(x, y PinnedStream) int { return int(x.Stream.Slot) - int(y.Stream.Slot) })
+	slices.SortFunc(i.Streams, func(x, y PinnedStream) int { return cmp.Compare(x.Stream.Slot, y.Stream.Slot) })
 	return nil
 }
 
 func (i *inspector) readNodes() error {
-	epochs, err := viewTable[EpochTable](i.maps[can.FilterMapEpochs])
-	if err != nil {
-		return err
-	}
-	defer epochs.close()
-	starts, err := viewTable[StartTable](i.maps[can.FilterMapStarts])
-	if err != nil {
-		return err
-	}
-	defer starts.close()
-	bound := make(map[uint32]bool)
+	var indexes []uint32
 	for _, s := range i.Streams {
-		bound[s.Stream.Node] = true
+		if s.Stream.Node < MaxNodes {
+			indexes = append(indexes, s.Stream.Node)
+		}
 	}
-	for index := range epochs.entries {
-		n := PinnedNode{Index: uint32(index), HighestVerified: starts.entries[index].HighestVerified.Load()}
+	slices.Sort(indexes)
+	for _, index := range slices.Compact(indexes) {
+		var epochs EpochTable
+		var starts StartTable
+		if err := lookup(i.maps[can.FilterMapEpochs], index, &epochs); err != nil {
+			return err
+		}
+		if err := lookup(i.maps[can.FilterMapStarts], index, &starts); err != nil {
+			return err
+		}
+		n := PinnedNode{Index: index, HighestVerified: starts.HighestVerified.Load()}
 		for slot := range NodeEpochs {
-			number, base, live := epochs.entries[index].Load(slot)
+			number, base, live := epochs.Load(slot)
 			if !live {
 				continue
 			}
 			e := PinnedEpoch{Epoch: number, Base: base}
-			if known := starts.entries[index].Epoch(slot); known.Owner() == number {
+			if known := starts.Epoch(slot); known.Owner() == number {
 				for _, s := range known.Known() {
 					if s.First != 0 {
 						e.Starts = append(e.Starts, s.First)
@@ -426,9 +437,7 @@ func (i *inspector) readNodes() error {
 			}
 			n.Epochs = append(n.Epochs, e)
 		}
-		if bound[n.Index] || len(n.Epochs) > 0 || n.HighestVerified != 0 {
-			i.Nodes = append(i.Nodes, n)
-		}
+		i.Nodes = append(i.Nodes, n)
 	}
 	return nil
 }

@@ -20,15 +20,8 @@ type table[T any] struct {
 // bpfFMmapable is BPF_F_MMAPABLE of include/uapi/linux/bpf.h.
 const bpfFMmapable = 1 << 10
 
-// mapTable maps the values of m into memory, to be read and written. The mapping holds its own reference to the map.
+// mapTable maps the values of m into memory. The mapping holds its own reference to the map.
 func mapTable[T any](m *ebpf.Map) (*table[T], error) {
-	return mapValues[T](m, unix.PROT_READ|unix.PROT_WRITE)
-}
-
-// viewTable is mapTable for a map that was opened to be read only: a store into its entries is a fault.
-func viewTable[T any](m *ebpf.Map) (*table[T], error) { return mapValues[T](m, unix.PROT_READ) }
-
-func mapValues[T any](m *ebpf.Map, protection int) (*table[T], error) {
 	var entry T
 	if m.Type() != ebpf.Array || m.Flags()&bpfFMmapable == 0 {
 		return nil, fmt.Errorf("map %s into memory: not an mmapable array", m)
@@ -40,7 +33,7 @@ func mapValues[T any](m *ebpf.Map, protection int) (*table[T], error) {
 	n := int(m.MaxEntries())
 	page := os.Getpagesize()
 	size := (n*int(unsafe.Sizeof(entry)) + page - 1) / page * page
-	mem, err := unix.Mmap(m.FD(), 0, size, protection, unix.MAP_SHARED)
+	mem, err := unix.Mmap(m.FD(), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return nil, fmt.Errorf("map %s into memory: %w", m, err)
 	}

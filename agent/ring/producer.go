@@ -174,6 +174,26 @@ func (p *Producer) Published() uint64 {
 // has been stored, so that every reader can see the samples and no crash of this process takes them back. A batch of
 // more than half the ring is published in parts. The samples are copied. It allocates nothing.
 func (p *Producer) Publish(batch []Sample) error {
+	err := p.Append(batch)
+	if err == nil && len(batch) > 0 {
+		p.Wake()
+	}
+	return err
+}
+
+// Wake wakes the readers that wait. Nobody but a connected reader can wait: the server counts a reader before it hands the
+// memory over, so a reader that is not counted here maps the ring after the tail was stored and sees it without being woken.
+func (p *Producer) Wake() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.base != nil && p.listeners.Load() > 0 {
+		wakeShared(tailFutex(p.header))
+	}
+}
+
+// Append is Publish without waking anybody, for a caller that has a note to make in between: every reader that looks sees
+// the samples, one that waits does so until Wake.
+func (p *Producer) Append(batch []Sample) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.base == nil || p.finished {
@@ -199,11 +219,6 @@ func (p *Producer) Publish(batch []Sample) error {
 	}
 	if now-p.beat > p.beatEvery {
 		p.setHeartbeat(now)
-	}
-	// Nobody but a connected reader can wait. The server counts a reader before it hands the memory over, so a reader
-	// that is not counted here maps the ring after the tail was stored and sees it without being woken.
-	if p.listeners.Load() > 0 {
-		wakeShared(tailFutex(p.header))
 	}
 	return nil
 }

@@ -19,7 +19,8 @@ var kills = flag.Int("kills", 8, "how often TestKilledAgent kills the agent")
 // meanwhile, and samples resume.
 func TestKilledAgent(t *testing.T) {
 	needRoot(t)
-	const simulated, speed = 150 * time.Second, 25
+	const speed = 25
+	simulated := time.Duration(*kills) * 20 * time.Second
 	l := newLab(t, demo.LabOptions{Frames: 100_000}, simulated)
 	gateway, err := l.StartAgent(t.Context())
 	if err != nil {

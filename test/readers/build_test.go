@@ -90,8 +90,6 @@ type subject struct {
 	polls   bool // wakes up now and then while it waits
 }
 
-func (s *subject) isPython() bool { return len(s.command) > 0 && filepath.Base(s.command[0]) == "python3" }
-
 func cSubject(t testing.TB) subject {
 	needC(t)
 	return subject{name: "C", command: []string{program(t, buildC)}}

@@ -21,6 +21,7 @@ CLASSES = (
     (cellward_ring.TooManyReaders, "too_many"), (cellward_ring.VersionError, "version"),
     (cellward_ring.LayoutError, "layout"), (cellward_ring.NotSealed, "not_sealed"),
     (cellward_ring.LatestBusy, "busy"), (OSError, "system"), (cellward_ring.RingError, "system"),
+    (ValueError, "other"),
 )
 
 
@@ -152,7 +153,7 @@ class Shell:
             return ["gone " + ("orderly" if "orderly" in str(err) else "unclean")]
         except cellward_ring.ProducerStale:
             return ["stale"]
-        except (cellward_ring.RingError, OSError) as err:
+        except (cellward_ring.RingError, OSError, ValueError) as err:
             print(err, file=sys.stderr)
             return ["refused %s %s" % (class_of(err), getattr(err, "field", ""))]
 
