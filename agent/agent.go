@@ -33,8 +33,8 @@ type Options struct {
 	Set   *policy.Set
 	Store *Store
 	Log   *slog.Logger
-	// Engine opens batches; the standard library's if nil.
-	Engine aead.Engine
+	// Engine names the engine that opens batches; empty: the fastest that this CPU runs and that can be trusted.
+	Engine string
 	// ReportEvery is the interval of the lines about refused frames; 10 s if 0.
 	ReportEvery time.Duration
 	// Version is what status says about the build.
@@ -45,6 +45,7 @@ type Options struct {
 type Agent struct {
 	opts   Options
 	log    *slog.Logger
+	engine aead.Engine
 	state  *epoch.State
 	maps   *loader.Set
 	buses  []*loader.Bus
@@ -65,16 +66,17 @@ type Agent struct {
 // Run starts the pipeline and returns when ctx ends (nil, after a clean stop) or when it cannot go on. The filter stays
 // attached either way: protected identifiers stay closed, and what comes in meanwhile waits in the pinned rings.
 func Run(ctx context.Context, opts Options) (err error) {
-	if opts.Engine == nil {
-		opts.Engine = aead.NewStd()
-	}
 	if opts.ReportEvery == 0 {
 		opts.ReportEvery = defaultReportEvery
 	}
-	if err := aead.SelfTest(opts.Engine); err != nil {
-		return fmt.Errorf("test engine %s: %w", opts.Engine.Name(), err)
+	selected, err := aead.Select(aead.Options{Engine: opts.Engine})
+	if err != nil {
+		return err
 	}
-	a := &Agent{opts: opts, log: opts.Log, report: newReporter(opts.Log), began: time.Now()}
+	for _, r := range selected.Refused {
+		opts.Log.Error("engine is not trusted and not used", "event", "engine_refused", "engine", r.Name, "error", r.Err.Error())
+	}
+	a := &Agent{opts: opts, log: opts.Log, engine: selected.Engine, report: newReporter(opts.Log), began: time.Now()}
 	state, missing, err := opts.Store.Load()
 	if err != nil {
 		return err
@@ -107,7 +109,7 @@ func Run(ctx context.Context, opts Options) (err error) {
 		a.ring.Finish()
 		err = errors.Join(err, servers())
 	}()
-	a.log.Info("agent is running", "policy", opts.Set.Policy.Name, "binding", opts.Set.Binding.Name, "engine", opts.Engine.Name(),
+	a.log.Info("agent is running", "policy", opts.Set.Policy.Name, "binding", opts.Set.Binding.Name, "engine", a.engine.Name(),
 		"streams", len(opts.Set.Streams), "interfaces", len(a.buses), "resumed", a.resumed)
 	return a.loop(ctx)
 }
@@ -127,7 +129,7 @@ func (a *Agent) openTables() error {
 // resume lays the pipeline over the tables, takes up the epochs, and makes durable that they are in use.
 func (a *Agent) resume() error {
 	a.resumed = !a.maps.Fresh()
-	a.core = newCore(a.opts.Engine, a.opts.Set, a.state, Tables{
+	a.core = newCore(a.engine, a.opts.Set, a.state, Tables{
 		Windows: a.maps.Windows(), Epochs: a.maps.Epochs(), Starts: a.maps.Starts(), Counters: a.maps.AgentCounters(),
 	}, a.ring)
 	refused, err := a.core.resume(a.state, a.opts.Set, !a.resumed, a.now(), time.Now().UnixNano(), a.limit())

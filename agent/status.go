@@ -82,7 +82,7 @@ func (a *Agent) Status() Status {
 	now, wall := a.now(), time.Now().UnixNano()
 	s := Status{
 		PID: os.Getpid(), Version: a.opts.Version, UptimeS: int64(time.Since(a.began).Seconds()),
-		Policy: a.opts.Set.Policy.Name, Binding: a.opts.Set.Binding.Name, Engine: a.opts.Engine.Name(),
+		Policy: a.opts.Set.Policy.Name, Binding: a.opts.Set.Binding.Name, Engine: a.engine.Name(),
 	}
 	if err := a.saveError(); err != nil {
 		s.SaveError = err.Error()

@@ -90,12 +90,12 @@ func RunNode(ctx context.Context, o NodeOptions) (report Report, err error) {
 	if err != nil {
 		return Report{}, err
 	}
-	engine := aead.NewStd()
-	if err := aead.SelfTest(engine); err != nil {
-		return Report{}, fmt.Errorf("test engine %s: %w", engine.Name(), err)
+	selected, err := aead.Select(aead.Options{})
+	if err != nil {
+		return Report{}, err
 	}
 	begun := time.Now()
-	sealer, err := NewSealer(store, Options{Set: o.Set, Node: o.Node, Engine: engine, Buses: buses, Names: o.Buses})
+	sealer, err := NewSealer(store, Options{Set: o.Set, Node: o.Node, Engine: selected.Engine, Buses: buses, Names: o.Buses})
 	if err != nil {
 		return Report{}, err
 	}

@@ -25,6 +25,7 @@ func (d *documents) load() (*policy.Set, error) { return policy.Load(d.policy, d
 func newRunCommand() *cobra.Command {
 	var docs documents
 	var every time.Duration
+	var engine string
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run the gateway's agent: filter, verify, publish",
@@ -35,13 +36,14 @@ what comes in meanwhile is taken by the next run. Security events go to stderr a
 	}
 	docs.flags(cmd)
 	cmd.Flags().DurationVar(&every, "report-every", 10*time.Second, "interval of the lines about refused frames")
+	cmd.Flags().StringVar(&engine, "engine", "", "AEAD engine to use (default: the fastest of this CPU that passes its tests)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		set, err := docs.load()
 		if err != nil {
 			return err
 		}
 		return agent.RunGateway(cmd.Context(), agent.Options{
-			Set: set, Log: slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), nil)), ReportEvery: every, Version: agent.Build().Version,
+			Set: set, Log: slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), nil)), ReportEvery: every, Engine: engine, Version: agent.Build().Version,
 		})
 	}
 	return cmd

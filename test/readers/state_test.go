@@ -171,7 +171,7 @@ func TestRestart(t *testing.T) {
 		if got := c.ask("next 53 -1"); len(got) != 54 || !strings.HasPrefix(got[1], "sample 46 ") {
 			t.Fatal(got)
 		}
-		if got := c.ask("next 53 1000"); len(got) != 2 || !strings.HasPrefix(got[1], "sample 99 ") {
+		if got := c.ask("next 53 -1"); len(got) != 2 || !strings.HasPrefix(got[1], "sample 99 ") {
 			t.Fatal(got)
 		}
 		c.say("next 1 -1")

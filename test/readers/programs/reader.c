@@ -188,7 +188,7 @@ static size_t parse_hex(const char *text, uint8_t *bytes, size_t room)
 }
 
 /*
- *	open SOCKET oldest|now RECONNECT STALE_MS    0 is the default, less is never
+ *	open SOCKET oldest|now RECONNECT STALE_MS [CONNECT_MS]    STALE_MS 0 is the default, less is never
  *	close | streams | status | count | drain
  *	next LIMIT TIMEOUT_MS                        less than 0 is no limit
  *	latest STREAM
@@ -203,7 +203,7 @@ static int shell(void)
 
 	while (fgets(line, sizeof line, stdin)) {
 		char word[16] = "", from[16];
-		long a, b;
+		long a = 0, b = 0, connect = 60000;
 
 		argument[0] = 0;
 		sscanf(line, "%15s %199999s", word, argument);
@@ -212,12 +212,12 @@ static int shell(void)
 			cellward_ring_error error;
 
 			memset(&options, 0, sizeof options);
-			sscanf(line, "%*s %*s %15s %ld %ld", from, &a, &b);
+			sscanf(line, "%*s %*s %15s %ld %ld %ld", from, &a, &b, &connect);
 			options.socket = argument;
 			options.from_now = !strcmp(from, "now");
 			options.reconnect = (int)a;
 			options.stale_after_ns = b * 1000000;
-			options.connect_timeout_ns = 300000000;
+			options.connect_timeout_ns = connect * 1000000;
 			cellward_ring_close(ring);
 			if (cellward_ring_open(&ring, &options, &error) == CELLWARD_RING_OK)
 				printf("ok\n");

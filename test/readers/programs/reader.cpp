@@ -166,17 +166,19 @@ void answer(std::optional<cellward::ring_reader> &ring, const std::string &line)
 {
 	std::istringstream in(line);
 	std::string word, argument, from;
-	long a = 0, b = 0;
+	long a = 0, b = 0, connect = 60000;
 
 	in >> word;
 	if (word == "open") {
 		cellward::ring_options options;
 
 		in >> options.socket >> from >> a >> b;
+		if (!(in >> connect))
+			connect = 60000;
 		options.from_now = from == "now";
 		options.reconnect = a != 0;
 		options.stale_after = std::chrono::milliseconds(b);
-		options.connect_timeout = std::chrono::milliseconds(300);
+		options.connect_timeout = std::chrono::milliseconds(connect);
 		ring.reset();
 		ring.emplace(options);
 		std::cout << "ok\n";

@@ -50,12 +50,12 @@ class Shell:
         self.ring = None
         self.options = options
 
-    def open(self, path, start, reconnect, stale_ms):
+    def open(self, path, start, reconnect, stale_ms, connect_ms=60000):
         self.close()
         stale_ms = int(stale_ms)
         self.ring = cellward_ring.open(
             path, start=start, reconnect=reconnect != "0", stale_after=stale_ms / 1000 if stale_ms else None,
-            connect_timeout=0.3, library=self.options.library)
+            connect_timeout=int(connect_ms) / 1000, library=self.options.library)
         return ["ok"]
 
     def close(self):
