@@ -242,7 +242,7 @@ func (a *Agent) loop(ctx context.Context) error {
 	defer poller.Close()
 	stop := context.AfterFunc(ctx, poller.Wake)
 	defer stop()
-	saves := newSaver(a.opts.Store, a.saveFailed)
+	saves := newSaver(a.opts.Store, a.saveReport)
 	a.core.ceilings.save = func() bool {
 		seq, ok := a.save(saves)
 		return ok && saves.wait(seq)
@@ -374,7 +374,7 @@ func (a *Agent) stop() error {
 	a.core.note()
 	if err := a.opts.Store.Advance(a.state); err != nil {
 		// Without the hardware the folder is not retired, but the ceilings are still exact.
-		if serr := a.opts.Store.Save(a.state); serr != nil {
+		if serr := a.opts.Store.Save(a.state); serr != nil && !errors.Is(serr, ErrRetire) {
 			return fmt.Errorf("stop cleanly: %w", errors.Join(err, serr))
 		}
 		a.log.Error("state folder could not be retired in the hardware", "event", "retire_failed", "error", err.Error())
@@ -389,19 +389,12 @@ func (a *Agent) save(saves *saver) (seq uint64, ok bool) {
 	a.core.note()
 	e, err := a.state.Encode()
 	if err != nil {
-		a.saveFailed(err)
+		a.saveReport(err)
 		return 0, false
 	}
-	return saves.put(e, slices.Clone(a.core.ceilings.wanted), a.saved), true
+	return saves.put(e, slices.Clone(a.core.ceilings.wanted), a.core.ceilings.settled), true
 }
 
-// saved takes note of what the saver has made durable.
-func (a *Agent) saved(ceilings []uint64) {
-	a.core.ceilings.settled(ceilings)
-	a.failMu.Lock()
-	a.failed = nil
-	a.failMu.Unlock()
-}
 
 func (a *Agent) saveError() error {
 	a.failMu.Lock()
@@ -409,10 +402,19 @@ func (a *Agent) saveError() error {
 	return a.failed
 }
 
-func (a *Agent) saveFailed(err error) {
+// saveReport takes note of how a write went; nil is good.
+func (a *Agent) saveReport(err error) {
 	a.failMu.Lock()
+	again := a.failed != nil && err != nil && a.failed.Error() == err.Error()
 	a.failed = err
 	a.failMu.Unlock()
+	if err == nil || again {
+		return // it is tried every second, and status goes on saying so
+	}
+	if errors.Is(err, ErrRetire) {
+		a.log.Error("what was retired is still opened by the TPM", "event", "retire_failed", "error", err.Error())
+		return
+	}
 	a.log.Error("state could not be written", "event", "state_write_failed", "error", err.Error())
 }
 

@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"errors"
 	"sync"
 
 	"github.com/cellward/cellward/agent/epoch"
@@ -12,7 +13,8 @@ import (
 // writes of a running agent go through it, so an older state never overwrites a newer one.
 type saver struct {
 	store *Store
-	fail  func(error)
+	// report is told how each write went.
+	report func(error)
 
 	mu   sync.Mutex
 	cond *sync.Cond
@@ -32,8 +34,8 @@ type saving struct {
 	seq      uint64
 }
 
-func newSaver(store *Store, fail func(error)) *saver {
-	s := &saver{store: store, fail: fail}
+func newSaver(store *Store, report func(error)) *saver {
+	s := &saver{store: store, report: report}
 	s.cond = sync.NewCond(&s.mu)
 	s.wg.Go(s.run)
 	return s
@@ -54,13 +56,14 @@ func (s *saver) run() {
 		s.mu.Unlock()
 		err := s.store.save(job.encoded, false)
 		job.encoded.Wipe()
-		if err != nil {
-			s.fail(err)
-		} else if job.durable != nil {
+		// A TPM that does not answer keeps nothing from being durable.
+		durable := err == nil || errors.Is(err, ErrRetire)
+		if durable {
 			job.durable(job.ceilings)
 		}
+		s.report(err)
 		s.mu.Lock()
-		if err != nil {
+		if !durable {
 			s.bad = job.seq
 		} else {
 			s.done = job.seq

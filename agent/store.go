@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -20,6 +21,10 @@ type Versioned interface {
 	Advance(state []byte) error
 }
 
+// ErrRetire says that a state is durable, but that the hardware did not retire what the state no longer holds: it is tried again
+// with the next save.
+var ErrRetire = errors.New("hardware did not retire what is no longer to be opened")
+
 // Store keeps the gateway's epochs: their state under one counter, which moves at every start and clean stop, and their secrets
 // under another, which moves only when one of them is retired. So a gateway that cannot write keeps the secrets of nodes that
 // it cannot ask for new ones. It is safe for concurrent use.
@@ -28,6 +33,7 @@ type Store struct {
 	state   Versioned
 	secrets Versioned
 	ids     []epoch.SecretID // what secrets holds
+	retire  bool             // something was taken out of secrets that the hardware still opens
 }
 
 // NewStore returns a store over two vaults.
@@ -106,7 +112,10 @@ func (s *Store) save(e *epoch.Encoded, advance bool) error {
 	if added && removed {
 		// Both at once: the new secret must be there first, and writing it does away with the old one in the same step.
 		if err := s.secrets.Advance(e.Secrets); err != nil {
-			return fmt.Errorf("retire epoch secrets: %w", err)
+			if serr := s.secrets.Save(e.Secrets); serr != nil {
+				return fmt.Errorf("save epoch secrets: %w", errors.Join(err, serr))
+			}
+			s.retire = true
 		}
 		s.ids = slices.Clone(e.IDs)
 		removed = false
@@ -118,11 +127,11 @@ func (s *Store) save(e *epoch.Encoded, advance bool) error {
 	if err := write(e.State); err != nil {
 		return fmt.Errorf("save epoch state: %w", err)
 	}
-	if removed {
+	if removed || s.retire {
 		if err := s.secrets.Advance(e.Secrets); err != nil {
-			return fmt.Errorf("retire epoch secrets: %w", err)
+			return fmt.Errorf("%w: epoch secrets: %w", ErrRetire, err)
 		}
-		s.ids = slices.Clone(e.IDs)
+		s.ids, s.retire = slices.Clone(e.IDs), false
 	}
 	return nil
 }

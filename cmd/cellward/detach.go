@@ -3,31 +3,38 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
-	"github.com/cellward/cellward/loader"
+	"github.com/cellward/cellward/agent"
 )
 
 func newDetachCommand() *cobra.Command {
-	var root string
+	var at agent.Where
 	cmd := &cobra.Command{
 		Use:   "detach",
 		Short: "Take the filter off all interfaces: opens the bus",
-		Long: `Take the filter off all interfaces and remove its pinned maps, replay windows and unread records. From then on the
-identifiers that were protected reach the CAN stack unverified. Nothing else opens the bus: a stopped or killed agent leaves the
-filter in place. Stop the agent first, so that it leaves its counters behind; after an unclean stop the epochs in use are refused
-when their windows are gone, and keys must be agreed anew.`,
+		Long: `Take the filter off all interfaces and remove its pinned maps, replay windows, unread records and the sockets that a killed agent
+has left, and say what was removed. From then on the identifiers that were protected reach the CAN stack unverified. Nothing else
+opens the bus: a stopped or killed agent leaves the filter in place. Stop the agent first, so that it leaves its counters behind;
+after an unclean stop the epochs in use are refused when their windows are gone, and keys must be agreed anew.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := loader.Detach(root); err != nil {
-				return fmt.Errorf("detach: %w", err)
-			}
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), "detached: the bus is open")
-			return err
-		},
 	}
-	cmd.Flags().StringVar(&root, "bpffs", loader.DefaultRoot, "folder of the pinned maps and links")
+	whereFlags(cmd, &at)
+	output := outputFlag(cmd, "text", "json")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		d, err := agent.Detach(cmd.Context(), at)
+		if err != nil {
+			return fmt.Errorf("detach: %w", err)
+		}
+		if *output == "json" {
+			e := json.NewEncoder(cmd.OutOrStdout())
+			e.SetIndent("", "  ")
+			return e.Encode(d)
+		}
+		return d.WriteText(cmd.OutOrStdout())
+	}
 	return cmd
 }

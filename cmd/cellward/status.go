@@ -8,28 +8,39 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cellward/cellward/agent"
-	"github.com/cellward/cellward/agent/control"
 )
 
-// defaultControlSocket is where an agent with the packaged binding listens.
-const defaultControlSocket = "/run/cellward/control.sock"
+// whereFlags say where a gateway is to be looked for.
+func whereFlags(cmd *cobra.Command, at *agent.Where) {
+	f := cmd.Flags()
+	f.StringVar(&at.Binding, "binding", "", "binding document, which names the places (default: "+agent.DefaultBinding+" if there is one)")
+	f.StringVar(&at.Socket, "socket", "", "control socket of the agent, in place of the binding's")
+	f.StringVar(&at.BPFFS, "bpffs", "", "folder of the pinned maps and links, in place of the binding's")
+}
 
 func newStatusCommand() *cobra.Command {
-	var socket string
-	cmd := &cobra.Command{Use: "status", Short: "Show the state of the running agent", Args: cobra.NoArgs}
+	var at agent.Where
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show what the agent says, and what the kernel says with or without one",
+		Long: `Show the state of the running agent, and the filter as the kernel itself sees it: the programs at the hooks of the interfaces, how full
+the rings are, and, where no agent runs, verdicts, epochs and streams from the pinned maps. The kernel's part is read without
+changing anything and needs root, or the right to read the pins. It fails only if there is neither agent nor filter.`,
+		Args: cobra.NoArgs,
+	}
+	whereFlags(cmd, &at)
 	output := outputFlag(cmd, "text", "json")
-	cmd.Flags().StringVar(&socket, "socket", defaultControlSocket, "control socket of the agent")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		var s agent.Status
-		if err := control.Get(cmd.Context(), socket, control.StatusPath, &s); err != nil {
+		o, err := agent.ReadOverview(cmd.Context(), at)
+		if err != nil {
 			return err
 		}
 		if *output == "json" {
 			e := json.NewEncoder(cmd.OutOrStdout())
 			e.SetIndent("", "  ")
-			return e.Encode(s)
+			return e.Encode(o)
 		}
-		return s.WriteText(cmd.OutOrStdout())
+		return o.WriteText(cmd.OutOrStdout())
 	}
 	return cmd
 }

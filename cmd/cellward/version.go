@@ -4,7 +4,6 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -12,7 +11,7 @@ import (
 )
 
 func newVersionCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "version", Short: "Print build facts", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "version", Short: "Print build facts, as a report of a fault needs them", Args: cobra.NoArgs}
 	output := outputFlag(cmd, "text", "json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		b := agent.Build()
@@ -21,8 +20,7 @@ func newVersionCommand() *cobra.Command {
 			e.SetIndent("", "  ")
 			return e.Encode(b)
 		}
-		_, err := fmt.Fprintf(cmd.OutOrStdout(), "cellward %s (%s, %s/%s, cgo %t)\n", b.Version, b.Go, b.OS, b.Arch, b.CGO)
-		return err
+		return b.WriteText(cmd.OutOrStdout())
 	}
 	return cmd
 }
