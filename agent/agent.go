@@ -395,7 +395,6 @@ func (a *Agent) save(saves *saver) (seq uint64, ok bool) {
 	return saves.put(e, slices.Clone(a.core.ceilings.wanted), a.core.ceilings.settled), true
 }
 
-
 func (a *Agent) saveError() error {
 	a.failMu.Lock()
 	defer a.failMu.Unlock()

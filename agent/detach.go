@@ -193,7 +193,7 @@ func live(path string) bool {
 func (d *Detached) WriteText(w io.Writer) error {
 	var b strings.Builder
 	if d.Nothing {
-		fmt.Fprintf(&b, "nothing was pinned in %s\n", d.BPFFS)
+		fmt.Fprintf(&b, "nothing was pinned in %s: nothing was protected from there\n", d.BPFFS)
 	}
 	if d.Note != "" {
 		fmt.Fprintf(&b, "note: %s\n", d.Note)
@@ -223,7 +223,9 @@ func (d *Detached) WriteText(w io.Writer) error {
 	if !loader.Remains(d.Held).None() {
 		fmt.Fprintf(&b, "still held by a process: programs %v, links %v, maps %v\n", d.Held.Programs, d.Held.Links, d.Held.Maps)
 	}
-	fmt.Fprintf(&b, "detached: the bus is open, %d identifiers are protected no more\n", d.Protected)
+	if !d.Nothing {
+		fmt.Fprintf(&b, "detached: the bus is open, %d identifiers are protected no more\n", d.Protected)
+	}
 	if _, err := io.WriteString(w, b.String()); err != nil {
 		return fmt.Errorf("write what was detached: %w", err)
 	}

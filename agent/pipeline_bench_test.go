@@ -257,14 +257,14 @@ func (w *stopwatch) report(b *testing.B) {
 
 // BenchmarkPipeline gives the time of each step of the user-space stage in ns a frame, in batches of BatchSize, on one
 // goroutine. Every step runs in its place between the others, so that it finds the caches as they are in operation; the clock
-// runs around one of them and costs about 1 ns a frame. stage is all of it, look up, open, commit, publish, with a reader
-// connected; read is the reader's share and not part of stage.
+// runs around one of them and costs about 1 ns a frame. stage is all of it, with a reader connected: look up, open, commit,
+// publish, wake. read is the reader's share and not part of stage.
 //
 // The kernel's share, filter and hand-off, is BenchmarkPipeline of test/bench.
 func BenchmarkPipeline(b *testing.B) {
 	for _, engine := range pipelineEngines(b) {
 		p := newPipeline(b, engine)
-		for _, step := range []string{"look-up", "open", "commit", "publish", "read", "stage"} {
+		for _, step := range []string{"look-up", "open", "commit", "publish", "wake", "read", "stage"} {
 			b.Run(step+"/engine="+engine.Name(), func(b *testing.B) { p.measure(b, step) })
 		}
 	}
@@ -282,6 +282,7 @@ func (p *pipeline) measure(b *testing.B, step string) {
 	open := func() { c.engine.Open(c.ops[:n]) }
 	commit := func() { good = c.commit(n, false) }
 	publish := func() { err = c.out.Append(c.samples[:good]) }
+	wake := func() { c.out.Wake() }
 	stage := func() { err = c.process(batch, false) }
 	read := func() { good = len(p.drain(b)) }
 
@@ -302,6 +303,7 @@ func (p *pipeline) measure(b *testing.B, step string) {
 			w.run(step == "open", open)
 			w.run(step == "commit", commit)
 			w.run(step == "publish", publish)
+			w.run(step == "wake", wake)
 		}
 		if err != nil {
 			b.Fatal(err)

@@ -134,16 +134,16 @@ func TestDamagedText(t *testing.T) {
 	good := exampleImage(t)
 	server, readers := newImpostor(t), judges(t)
 	at, length := good.get("stream.name_offset", 1), good.get("stream.name_length", 1)
-	for _, bad := range []string{"\x00", "\n", "\x7f", "\xff", "\xc0\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xe2\x80\xae", "\xe2\x80\xa8",
-		"\xc2\xa0", "\xc2\xad", "\xef\xbb\xbf", "\xef\xbf\xbf", "\xee\x80\x80", "\xf3\xa0\x80\x81", "\xe3\x80\x80", "\x80", "\xe2\x82", "\xf0\x9f",
-		"\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x94\x8b", "\xcc\x81", "~", " "} {
+	refused := []string{"\x00", "\n", "\x7f", "\xff", "\xc0\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xe2\x80\xae", "\xe2\x80\xa8",
+		"\xc2\xa0", "\xc2\xad", "\xef\xbb\xbf", "\xef\xbf\xbf", "\xee\x80\x80", "\xf3\xa0\x80\x81", "\xe3\x80\x80", "\x80", "\xe2\x82", "\xf0\x9f"}
+	accepted := []string{"é", "€", "🔋", "\u0301", "~", " "}
+	for i, bad := range append(refused, accepted...) {
 		im := good.clone()
 		text := im.region("header.strings_offset", im.get("header.strings_length", 0))
 		copy(text[at:][:length], bad)
 		im.repair()
 		got := judge(t, server, readers, fmt.Sprintf("%q in a name", bad), im)
-		ok := bad[0] < 0x7f && bad[0] >= ' ' || strings.Contains("é€🔋\u0301", bad)
-		if ok != strings.HasPrefix(got, "drained") {
+		if (i >= len(refused)) != strings.HasPrefix(got, "drained") {
 			t.Errorf("%q in a name: %s", bad, got)
 		}
 	}
@@ -263,6 +263,7 @@ func TestHello(t *testing.T) {
 	each(t, func(t *testing.T, s subject) {
 		server := newImpostor(t)
 		c := s.shell(t)
+		c.want("ok", "close") // the program has started and opened what it needs for itself
 		for _, one := range []struct {
 			what  string
 			hello []byte
@@ -344,9 +345,10 @@ func TestNotAuthorized(t *testing.T) {
 		t.Skip("only root can start a reader as another user")
 	}
 	_, _, path := stampedRing(t, 64)
-	each(t, func(t *testing.T, s subject) {
-		if s.env != nil && !strings.Contains(s.name, "C") {
-			t.Skip("this user's folder holds the module; the C and C++ readers show the same system calls")
+	for _, s := range []subject{cSubject(t), sanitizedSubject(t), cppSubject(t)} { // programs that need no other files
+		if s.skip != "" {
+			t.Log(s.skip)
+			continue
 		}
 		for _, mode := range []os.FileMode{0o600, 0o666} {
 			if err := os.Chmod(path, mode); err != nil {
@@ -366,10 +368,10 @@ func TestNotAuthorized(t *testing.T) {
 			}
 			want := map[os.FileMode]string{0o600: "refused system", 0o666: "refused not_authorized"}[mode]
 			if got := strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(string(out)), ".")); got != want {
-				t.Errorf("mode %v: %q, want %q", mode, got, want)
+				t.Errorf("%s, mode %v: %q, want %q", s.name, mode, got, want)
 			}
 		}
-	})
+	}
 }
 
 // TestFuzzC lets the C reader loose on many changed rings in one process, under the address and undefined-behaviour
@@ -382,7 +384,7 @@ func TestFuzzC(t *testing.T) {
 		t.Fatal(err)
 	}
 	seed := fmt.Sprint(uint64(time.Now().UnixNano()))
-	out, err := exec.Command(program(t, buildFuzz), file, "40000", seed).CombinedOutput()
+	out, err := exec.Command(program(t, buildFuzz), file, "20000", seed).CombinedOutput()
 	if err != nil {
 		t.Fatalf("seed %s: %v\n%s", seed, err, out)
 	}
@@ -391,7 +393,7 @@ func TestFuzzC(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	t.Logf("refused %d, accepted %d, of these %d read to the end and %d found damaged while reading", refused, accepted, whole, damaged)
-	if refused < 1000 || whole < 1000 || damaged < 100 {
+	if refused < 1000 || whole < 1000 || damaged < 50 {
 		t.Error("the changes reach too little")
 	}
 }

@@ -29,28 +29,26 @@ static uint64_t below(uint64_t limit)
 /* Numbers at which bounds tend to be wrong. */
 static uint64_t interesting(uint64_t old)
 {
-	static const uint64_t values[] = {
-		0,
-		1,
-		2,
-		63,
-		64,
-		128,
-		255,
-		256,
-		0x7fff,
-		0xffff,
-		0x10000,
-		0x7fffffff,
-		0x80000000,
-		0xffffffc0,
-		0xffffffff,
-		0x3fffffffffffffff,
-		0x7fffffffffffffff,
-		0x8000000000000000,
-		0xffffffffffffffc0,
-		0xffffffffffffffff,
-	};
+	static const uint64_t values[] = {0,
+					  1,
+					  2,
+					  63,
+					  64,
+					  128,
+					  255,
+					  256,
+					  0x7fff,
+					  0xffff,
+					  0x10000,
+					  0x7fffffff,
+					  0x80000000,
+					  0xffffffc0,
+					  0xffffffff,
+					  0x3fffffffffffffff,
+					  0x7fffffffffffffff,
+					  0x8000000000000000,
+					  0xffffffffffffffc0,
+					  0xffffffffffffffff};
 
 	switch (below(6)) {
 	case 0:
