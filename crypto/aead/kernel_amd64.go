@@ -12,7 +12,7 @@ func kernels() []kernel {
 	if hasVAES512() {
 		k = append(k, kernel{
 			name: NameVAES512, expand: expandAMD64,
-			lanes: 4, open: open4VAES512, seal: seal4VAES512, tag: tagVAES512, crypt: cryptVAES512,
+			lanes: 4, open: openVAES512, seal: sealVAES512, tag: tagVAES512, crypt: cryptVAES512,
 		})
 	}
 	return k
@@ -34,10 +34,10 @@ func hasVAES512() bool {
 func expandAMD64(slot *keySlot, key *[KeySize]byte, iv *[IVSize]byte)
 
 //go:noescape
-func open4VAES512(ops *Op, index *uint32, groups int) (accepted int)
+func openVAES512(ops *Op, groups int) (done, accepted int)
 
 //go:noescape
-func seal4VAES512(ops *Op, index *uint32, groups int)
+func sealVAES512(ops *Op, groups int) (done int)
 
 //go:noescape
 func tagVAES512(slot *keySlot, record *byte, n int, write bool) (same bool)

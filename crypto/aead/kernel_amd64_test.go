@@ -21,11 +21,9 @@ func TestRegistersAreCleared(t *testing.T) {
 			e := &SideBySide{kernel: k, mem: new(KeyMemory)}
 			key := newKey(t, e, 1)
 			short := make([]Op, 16)
-			index := make([]uint32, len(short))
 			for i := range short {
 				record, _ := sealed(t, e, key, 3*i, uint64(i+1))
 				short[i] = Op{Key: key, Record: record, Dst: make([]byte, 3*i)}
-				index[i] = uint32(i)
 			}
 			long, _ := sealed(t, e, key, 700, 9)
 			dst := make([]byte, 700)
@@ -36,8 +34,8 @@ func TestRegistersAreCleared(t *testing.T) {
 			rawKey, rawIV := secret(3)
 			for name, f := range map[string]func(){
 				"expand":  func() { k.expand(fresh.slot, &rawKey, &rawIV) },
-				"open":    func() { k.open(&short[0], &index[0], len(short)/k.lanes) },
-				"seal":    func() { k.seal(&short[0], &index[0], len(short)/k.lanes) },
+				"open":    func() { k.open(&short[0], len(short)/k.lanes) },
+				"seal":    func() { k.seal(&short[0], len(short)/k.lanes) },
 				"compare": func() { k.tag(key.slot, &long[0], 700, false) },
 				"tag":     func() { k.tag(key.slot, &long[0], 700, true) },
 				"crypt":   func() { k.crypt(key.slot, &long[0], 700, &dst[0]) },

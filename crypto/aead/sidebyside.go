@@ -14,12 +14,14 @@ type kernel struct {
 	// expand fills a slot.
 	expand func(slot *keySlot, key *[KeySize]byte, iv *[IVSize]byte)
 
-	// lanes is how many operations open and seal take at once. They do so groups times: the operations ops[index[0]],
-	// ops[index[1]] and so on, which are well-formed, have a key and have at most fastText bytes of ciphertext. All
-	// loads of a group come before its first store, so an operation may come twice in a group.
+	// lanes is how many operations are a group. open and seal take up to so many groups of operations, which lie one
+	// behind the other. They stop at the first group with an operation that is not for them: without a key, with a
+	// record that is too short, with more than fastText bytes of ciphertext, or (open) with too small a Dst. done is how
+	// many operations they have dealt with. All loads of a group come before its first store, so that an operation may
+	// come more than once in a group.
 	lanes int
-	open  func(ops *Op, index *uint32, groups int) (accepted int)
-	seal  func(ops *Op, index *uint32, groups int)
+	open  func(ops *Op, groups int) (done, accepted int)
+	seal  func(ops *Op, groups int) (done int)
 
 	// tag computes the tag of one record with n bytes of ciphertext. It writes it behind the ciphertext (write), or
 	// compares it in constant time with what is there.
@@ -34,13 +36,12 @@ type kernel struct {
 type SideBySide struct {
 	kernel kernel
 	mem    *KeyMemory
-	// index holds the operations that wait for the kernel, as positions: pointers to them would not follow a stack
-	// that moves.
-	index [indexSize]uint32
+	// group collects the operations that do not make a full group where they lie.
+	group [maxLanes]Op
 }
 
-// indexSize is a multiple of any number of lanes.
-const indexSize = 128
+// maxLanes is the largest group of any kernel.
+const maxLanes = 8
 
 var _ Engine = (*SideBySide)(nil)
 
@@ -63,49 +64,54 @@ func (e *SideBySide) NewKey(key *[KeySize]byte, iv *[IVSize]byte) (*Key, error) 
 
 // Open implements Engine.
 func (e *SideBySide) Open(ops []Op) (accepted int) {
-	waiting := 0
-	for i := range ops {
-		op := &ops[i]
-		n := len(op.Record) - Overhead
-		if uint(n) > MaxText || op.Key == nil || op.Key.slot == nil || cap(op.Dst) < n {
-			op.N, op.OK = 0, false
-			continue
+	for len(ops) > 0 {
+		if groups := len(ops) / e.kernel.lanes; groups > 0 {
+			done, good := e.kernel.open(&ops[0], groups)
+			ops, accepted = ops[done:], accepted+good
 		}
-		if n > fastText {
-			accepted += e.openLong(op, n)
-			continue
-		}
-		e.index[waiting] = uint32(i)
-		waiting++
-		if waiting == len(e.index) {
-			accepted += e.kernel.open(&ops[0], &e.index[0], waiting/e.kernel.lanes)
-			waiting = 0
-		}
+		done, good := e.openGroup(ops)
+		ops, accepted = ops[done:], accepted+good
 	}
-	if full := waiting / e.kernel.lanes; full > 0 {
-		accepted += e.kernel.open(&ops[0], &e.index[0], full)
-	}
-	if rest := waiting % e.kernel.lanes; rest > 0 {
-		last := e.fillUp(waiting, rest)
-		e.kernel.open(&ops[0], &last[0], 1)
-		for _, i := range last[:rest] {
-			if ops[i].OK {
-				accepted++
-			}
-		}
-	}
-	// The kernels hold no reference to a Key, and a key that nobody refers to is wiped.
-	runtime.KeepAlive(ops)
 	return accepted
 }
 
-// fillUp repeats the last of the waiting operations until a group is full.
-func (e *SideBySide) fillUp(waiting, rest int) []uint32 {
-	last := e.index[waiting-rest:][:e.kernel.lanes]
-	for i := rest; i < len(last); i++ {
-		last[i] = last[rest-1]
+// openGroup deals with operations until a group for the kernel is collected and opened, or all is done.
+func (e *SideBySide) openGroup(ops []Op) (done, accepted int) {
+	var from [maxLanes]*Op
+	n := 0
+	for done < len(ops) && n < e.kernel.lanes {
+		op := &ops[done]
+		done++
+		text := len(op.Record) - Overhead
+		switch {
+		case !wellFormed(op.Record) || op.Key == nil || op.Key.slot == nil || cap(op.Dst) < text:
+			op.N, op.OK = 0, false
+		case text > fastText:
+			accepted += e.openLong(op, text)
+		default:
+			e.group[n], from[n] = *op, op
+			n++
+		}
 	}
-	return last
+	if n == 0 {
+		return done, accepted
+	}
+	e.fillUp(n)
+	e.kernel.open(&e.group[0], 1)
+	for i, op := range from[:n] {
+		if op.N, op.OK = e.group[i].N, e.group[i].OK; op.OK {
+			accepted++
+		}
+	}
+	clear(e.group[:])
+	return done, accepted
+}
+
+// fillUp repeats the last of n operations until the group is full.
+func (e *SideBySide) fillUp(n int) {
+	for i := n; i < e.kernel.lanes; i++ {
+		e.group[i] = e.group[n-1]
+	}
 }
 
 // openLong verifies the whole record before it decrypts the first byte.
@@ -115,6 +121,8 @@ func (e *SideBySide) openLong(op *Op, n int) (accepted int) {
 		return 0
 	}
 	e.kernel.crypt(op.Key.slot, &op.Record[0], n, &op.Dst[:n][0])
+	// The kernels hold no reference to a Key, and a key that nobody refers to is wiped.
+	runtime.KeepAlive(op.Key)
 	op.N, op.OK = n, true
 	return 1
 }
@@ -127,29 +135,36 @@ func (e *SideBySide) Seal(ops []Op) error {
 			return fmt.Errorf("seal operation %d of %d: %w", i, len(ops), ErrOp)
 		}
 	}
-	waiting := 0
-	for i := range ops {
-		op := &ops[i]
-		n := len(op.Record) - Overhead
-		if n > fastText {
-			e.kernel.crypt(op.Key.slot, &op.Record[0], n, &op.Record[AADSize])
-			e.kernel.tag(op.Key.slot, &op.Record[0], n, true)
+	for len(ops) > 0 {
+		if groups := len(ops) / e.kernel.lanes; groups > 0 {
+			ops = ops[e.kernel.seal(&ops[0], groups):]
+		}
+		ops = ops[e.sealGroup(ops):]
+	}
+	return nil
+}
+
+// sealGroup deals with operations until a group for the kernel is collected and sealed, or all is done.
+func (e *SideBySide) sealGroup(ops []Op) (done int) {
+	n := 0
+	for done < len(ops) && n < e.kernel.lanes {
+		op := &ops[done]
+		done++
+		text := len(op.Record) - Overhead
+		if text > fastText {
+			e.kernel.crypt(op.Key.slot, &op.Record[0], text, &op.Record[AADSize])
+			e.kernel.tag(op.Key.slot, &op.Record[0], text, true)
+			// The kernels hold no reference to a Key, and a key that nobody refers to is wiped.
+			runtime.KeepAlive(op.Key)
 			continue
 		}
-		e.index[waiting] = uint32(i)
-		waiting++
-		if waiting == len(e.index) {
-			e.kernel.seal(&ops[0], &e.index[0], waiting/e.kernel.lanes)
-			waiting = 0
-		}
+		e.group[n] = *op
+		n++
 	}
-	if full := waiting / e.kernel.lanes; full > 0 {
-		e.kernel.seal(&ops[0], &e.index[0], full)
+	if n > 0 {
+		e.fillUp(n)
+		e.kernel.seal(&e.group[0], 1)
+		clear(e.group[:])
 	}
-	if rest := waiting % e.kernel.lanes; rest > 0 {
-		e.kernel.seal(&ops[0], &e.fillUp(waiting, rest)[0], 1)
-	}
-	// The kernels hold no reference to a Key, and a key that nobody refers to is wiped.
-	runtime.KeepAlive(ops)
-	return nil
+	return done
 }

@@ -184,43 +184,61 @@ func hashTwin(slot *keySlot, data lanes4, n int) [16]byte {
 	return sum.reduce().add(fromStored(slot.length[n])).block()
 }
 
-func openTwin(ops *Op, index *uint32, groups int) (accepted int) {
-	for _, i := range unsafe.Slice(index, groups*twinLanes) {
-		op := opAt(ops, i)
+// forTwin says that a group is one for the kernel.
+func forTwin(group []Op, open bool) bool {
+	for i := range group {
+		op := &group[i]
 		n := len(op.Record) - Overhead
-		data := loadTwin(op.Record)
-		stream := keystreamTwin(op.Key.slot, op.Record[:AADSize])
-		tag := xor(hashTwin(op.Key.slot, data, n), stream[0][:])
-		if op.N, op.OK = 0, false; tag != [16]byte(op.Record[AADSize+n:]) {
-			continue
+		if uint(n) > fastText || open && n > cap(op.Dst) || op.Key == nil || op.Key.slot == nil {
+			return false
 		}
-		for j := range n {
-			op.Dst[:n][j] = data[1+j/16][j%16] ^ stream[1+j/16][j%16]
-		}
-		op.N, op.OK = n, true
-		accepted++
 	}
-	return accepted
+	return true
 }
 
-func sealTwin(ops *Op, index *uint32, groups int) {
-	var done [twinLanes]uint32
-	for k, i := range unsafe.Slice(index, groups*twinLanes) {
-		// The lanes of a group load before any of them stores: an operation that comes twice is sealed once.
-		lane := k % twinLanes
-		done[lane] = i
-		if lane > 0 && done[lane-1] == i {
-			continue
+func openTwin(first *Op, groups int) (done, accepted int) {
+	ops := unsafe.Slice(first, groups*twinLanes)
+	for ; done < len(ops) && forTwin(ops[done:done+twinLanes], true); done += twinLanes {
+		for i := range twinLanes {
+			op := &ops[done+i]
+			n := len(op.Record) - Overhead
+			data := loadTwin(op.Record)
+			stream := keystreamTwin(op.Key.slot, data[0][:])
+			tag := xor(hashTwin(op.Key.slot, data, n), stream[0][:])
+			if op.N, op.OK = 0, false; tag != [16]byte(op.Record[AADSize+n:]) {
+				continue
+			}
+			for j := range n {
+				op.Dst[:n][j] = data[1+j/16][j%16] ^ stream[1+j/16][j%16]
+			}
+			op.N, op.OK = n, true
+			accepted++
 		}
-		op := opAt(ops, i)
-		n := len(op.Record) - Overhead
-		stream := keystreamTwin(op.Key.slot, op.Record[:AADSize])
-		for j := range n {
-			op.Record[AADSize+j] ^= stream[1+j/16][j%16]
-		}
-		tag := xor(hashTwin(op.Key.slot, loadTwin(op.Record), n), stream[0][:])
-		copy(op.Record[AADSize+n:], tag[:])
 	}
+	return done, accepted
+}
+
+func sealTwin(first *Op, groups int) (done int) {
+	ops := unsafe.Slice(first, groups*twinLanes)
+	for ; done < len(ops) && forTwin(ops[done:done+twinLanes], false); done += twinLanes {
+		// All loads come before the first store: an operation may come twice.
+		var data [twinLanes]lanes4
+		for i := range data {
+			data[i] = loadTwin(ops[done+i].Record)
+		}
+		for i := range data {
+			op := &ops[done+i]
+			n := len(op.Record) - Overhead
+			stream := keystreamTwin(op.Key.slot, data[i][0][:])
+			for j := range n {
+				data[i][1+j/16][j%16] ^= stream[1+j/16][j%16]
+				op.Record[AADSize+j] = data[i][1+j/16][j%16]
+			}
+			tag := xor(hashTwin(op.Key.slot, data[i], n), stream[0][:])
+			copy(op.Record[AADSize+n:], tag[:])
+		}
+	}
+	return done
 }
 
 // tagTwin hashes sixteen blocks at a time; what is left, up to sixteen, is hashed with the length block.
@@ -264,10 +282,6 @@ func cryptTwin(slot *keySlot, record *byte, n int, dst *byte) {
 			d[j] = r[AADSize+j] ^ stream[j-i]
 		}
 	}
-}
-
-func opAt(ops *Op, i uint32) *Op {
-	return (*Op)(unsafe.Add(unsafe.Pointer(ops), uintptr(i)*unsafe.Sizeof(Op{})))
 }
 
 func xor(a [16]byte, b []byte) [16]byte {

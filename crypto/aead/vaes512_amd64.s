@@ -14,7 +14,13 @@ GLOBL reverse<>(SB), RODATA|NOPTR, $16
 // Takes the AAD apart into what the IV is XORed with: stream id || 0 0 || counter || 0 0 0 0.
 DATA nonce<>+0(SB)/8, $0x0b0a808003020100
 DATA nonce<>+8(SB)/8, $0x808080800f0e0d0c
-GLOBL nonce<>(SB), RODATA|NOPTR, $16
+DATA nonce<>+16(SB)/8, $0x0b0a808003020100
+DATA nonce<>+24(SB)/8, $0x808080800f0e0d0c
+DATA nonce<>+32(SB)/8, $0x0b0a808003020100
+DATA nonce<>+40(SB)/8, $0x808080800f0e0d0c
+DATA nonce<>+48(SB)/8, $0x0b0a808003020100
+DATA nonce<>+56(SB)/8, $0x808080800f0e0d0c
+GLOBL nonce<>(SB), RODATA|NOPTR, $64
 
 // The last words of the counter blocks 1 to 4, big-endian.
 DATA count<>+0(SB)/8, $0
@@ -42,9 +48,9 @@ DATA one<>+8(SB)/8, $0x0100000000000000
 GLOBL one<>(SB), RODATA|NOPTR, $16
 
 #define REVERSE Z31
-#define NONCE   Z30
+#define NONCE   Z28
 #define COUNT   Z29
-#define POLY    Z28
+#define POLY    Z30
 
 #define CONSTANTS \
 	VBROADCASTI32X4 reverse<>(SB), REVERSE \
@@ -72,272 +78,307 @@ GLOBL one<>(SB), RODATA|NOPTR, $16
 	VPXORQ Z30, Z30, Z30 \
 	VPXORQ Z31, Z31, Z31
 
-// The lanes of a PDU's registers:
+// The registers of one PDU, and what their four lanes hold:
 //
 //	data    AAD    C1   C2   C3     one masked load of record[:16+n], zero behind it
 //	cipher  E(J0)  KS2  KS3  KS4    counter blocks 1 to 4 under the PDU's own key
 //	power   H^m+2  ...              m blocks of ciphertext; lanes behind them meet zeros
 //
-// K1 to K4 are the masks of the loads. Z20 collects the tags that came with the records, Z21 the products of the
-// lengths.
+// Four PDUs are a group. What they have in common after their products are summed up has one lane for each.
+//
+//	R15         the group's operations
+//	R14         -1
+//	SI DI R8 R9 slots
+//	Z0 to Z3    cipher
+//	Z8 to Z11   data
+//	Z18 to Z26  products, then sums
+//	Z27 to Z29  used inside the macros
 
-// LOAD finds operation number i of the group and brings its data and first counter blocks into registers. It leaves
-// the record in BX and 16+n in DX.
-#define LOAD(i, OP, SLOT, MASK, DATA, CIPHER) \
-	MOVL            4*i(R15), AX            \
-	IMUL3Q          $Op__size, AX, AX       \
-	MOVQ            ops+0(FP), OP           \
-	ADDQ            AX, OP                  \
-	MOVQ            Op_Key(OP), SLOT        \
-	MOVQ            Key_slot(SLOT), SLOT    \
-	MOVQ            Op_Record(OP), BX       \
-	MOVQ            (Op_Record+8)(OP), DX   \
-	SUBQ            $16, DX                 \
-	MOVQ            $-1, AX                 \
-	BZHIQ           DX, AX, AX              \
-	KMOVQ           AX, MASK                \
-	VMOVDQU8.Z      (BX), MASK, DATA        \
-	VBROADCASTI32X4 (BX), CIPHER            \
-	VPSHUFB         NONCE, CIPHER, CIPHER   \
-	VBROADCASTI32X4 SLOT_FIRST(SLOT), Z27   \
-	VPTERNLOGQ      $0x96, COUNT, Z27, CIPHER
+// FIELD is a field of the i-th operation of the group.
+#define FIELD(i, field) ((field)+(i)*Op__size)(R15)
 
-// POWERS brings the powers of H for a PDU with 16+n in DX into Z27 and leaves the offset of its length's product in
-// AX. 16+n-1 without its low bits is 16*m.
-#define POWERS(SLOT) \
-	MOVQ      DX, AX                            \
-	DECQ      DX                                \
-	ANDQ      $~15, DX                          \
-	NEGQ      DX                                \
-	VMOVDQU64 (SLOT_POWER1-16)(SLOT)(DX*1), Z27 \
-	SHLQ      $4, AX
+// TAKE finds operation i, if it is one for this kernel: with a key, 0 to 48 bytes of ciphertext, which leaves 16+n in
+// DX, and what CHECK asks. It loads the data once, and all that follows is made from the register: what has been
+// hashed is what is decrypted, and what the nonce is made of, even if the record should change meanwhile.
+#define TAKE(i, SLOT, DATA, CIPHER, CHECK) \
+	MOVQ            FIELD(i, Op_Record+8), DX       \
+	MOVQ            FIELD(i, Op_Key), SLOT          \
+	LEAQ            -32(DX), CX                     \
+	CMPQ            CX, $const_fastText             \
+	JHI             other                           \
+	CHECK(i)                                        \
+	TESTQ           SLOT, SLOT                      \
+	JEQ             other                           \
+	MOVQ            Key_slot(SLOT), SLOT            \
+	TESTQ           SLOT, SLOT                      \
+	JEQ             other                           \
+	MOVQ            FIELD(i, Op_Record), BX         \
+	SUBQ            $16, DX                         \
+	BZHIQ           DX, R14, AX                     \
+	KMOVQ           AX, K1                          \
+	VMOVDQU8.Z      (BX), K1, DATA                  \
+	VSHUFI64X2      $0, DATA, DATA, CIPHER          \
+	VBROADCASTI32X4 SLOT_FIRST(SLOT), Z29           \
+	VPSHUFB         nonce<>(SB), CIPHER, CIPHER     \
+	VPTERNLOGQ      $0x96, count<>(SB), Z29, CIPHER
 
-// HASH multiplies the blocks of DATA with the powers in Z27, without carry and without reduction. Z25 and Z26 change.
-#define HASH(DATA, LO, MID, HI) \
-	VPSHUFB    REVERSE, DATA, Z25   \
-	VPCLMULQDQ $0x00, Z27, Z25, LO  \
-	VPCLMULQDQ $0x11, Z27, Z25, HI  \
-	VPCLMULQDQ $0x01, Z27, Z25, MID \
-	VPCLMULQDQ $0x10, Z27, Z25, Z26 \
-	VPXORQ     Z26, MID, MID
+#define NOCHECK(i)
+
+// DSTCHECK: Dst has room for n bytes, which are in CX.
+#define DSTCHECK(i) \
+	CMPQ CX, FIELD(i, Op_Dst+16) \
+	JGT  other
+
+#define ONE(op, off, SLOT, CIPHER) \
+	VBROADCASTI32X4 off(SLOT), Z29      \
+	op              Z29, CIPHER, CIPHER
 
 // ROUND does round i of the four, each under its own key.
-#define ROUND(i) \
-	VBROADCASTI32X4 SLOT_ROUND(i)(SI), Z22  \
-	VBROADCASTI32X4 SLOT_ROUND(i)(DI), Z23  \
-	VBROADCASTI32X4 SLOT_ROUND(i)(R12), Z24 \
-	VBROADCASTI32X4 SLOT_ROUND(i)(R13), Z25 \
-	VAESENC         Z22, Z0, Z0             \
-	VAESENC         Z23, Z1, Z1             \
-	VAESENC         Z24, Z2, Z2             \
-	VAESENC         Z25, Z3, Z3
+#define ROUND(op, i) \
+	ONE(op, SLOT_ROUND(i), SI, Z0) \
+	ONE(op, SLOT_ROUND(i), DI, Z1) \
+	ONE(op, SLOT_ROUND(i), R8, Z2) \
+	ONE(op, SLOT_ROUND(i), R9, Z3)
 
-#define LASTROUND \
-	VBROADCASTI32X4 SLOT_ROUND(14)(SI), Z22  \
-	VBROADCASTI32X4 SLOT_ROUND(14)(DI), Z23  \
-	VBROADCASTI32X4 SLOT_ROUND(14)(R12), Z24 \
-	VBROADCASTI32X4 SLOT_ROUND(14)(R13), Z25 \
-	VAESENCLAST     Z22, Z0, Z0              \
-	VAESENCLAST     Z23, Z1, Z1              \
-	VAESENCLAST     Z24, Z2, Z2              \
-	VAESENCLAST     Z25, Z3, Z3
+// PRODUCTS multiplies the blocks of DATA with their powers of H, without carry and without reduction. 16+n-1 without
+// its low bits is 16*m, and so many bytes in front of H^2 lies the power that the AAD meets.
+#define PRODUCTS(i, SLOT, DATA, LO, MID, HI) \
+	MOVQ       FIELD(i, Op_Record+8), DX         \
+	VPSHUFB    REVERSE, DATA, Z28                \
+	SUBQ       $17, DX                           \
+	ANDQ       $~15, DX                          \
+	NEGQ       DX                                \
+	VMOVDQU64  (SLOT_POWER1-16)(SLOT)(DX*1), Z27 \
+	VPCLMULQDQ $0x00, Z27, Z28, LO               \
+	VPCLMULQDQ $0x11, Z27, Z28, HI               \
+	VPCLMULQDQ $0x01, Z27, Z28, MID              \
+	VPCLMULQDQ $0x10, Z27, Z28, Z27              \
+	VPXORQ     Z27, MID, MID
 
-// SUM adds up the four lanes of each of A, B, C and D; the sums become the four lanes of A.
-#define SUM(A, B, C, D) \
-	VSHUFI64X2 $0x44, B, A, Z26 \
+// PAIR halves the lanes of A and B: A becomes [a0+a2, a1+a3, b0+b2, b1+b3].
+#define PAIR(A, B) \
+	VSHUFI64X2 $0x44, B, A, Z28 \
 	VSHUFI64X2 $0xee, B, A, A   \
-	VPXORQ     Z26, A, A        \
-	VSHUFI64X2 $0x44, D, C, Z27 \
-	VSHUFI64X2 $0xee, D, C, C   \
-	VPXORQ     Z27, C, C        \
-	VSHUFI64X2 $0x88, C, A, B   \
+	VPXORQ     Z28, A, A
+
+// JOIN does so again: A becomes [a, b, c, d] of two pairs.
+#define JOIN(A, C) \
+	VSHUFI64X2 $0x88, C, A, Z28 \
 	VSHUFI64X2 $0xdd, C, A, A   \
-	VPXORQ     B, A, A
+	VPXORQ     Z28, A, A
 
 // FOLD is half of the Montgomery reduction, X / x^64, in each lane.
 #define FOLD(X) \
-	VPCLMULQDQ $0x01, X, POLY, Z26 \
+	VPCLMULQDQ $0x01, X, POLY, Z28 \
 	VPSHUFD    $0x4e, X, X         \
-	VPXORQ     Z26, X, X
+	VPXORQ     Z28, X, X
 
-// REDUCE makes four values of GHASH, still byte-reversed, from the sums, and reverses them into LO.
-#define REDUCE(LO, MID, HI) \
-	VPSLLDQ    $8, MID, Z26        \
-	VPSRLDQ    $8, MID, MID        \
-	VPXORQ     Z26, LO, LO         \
-	FOLD(LO)                       \
-	FOLD(LO)                       \
-	VPTERNLOGQ $0x96, HI, MID, LO  \
-	VPXORQ     Z21, LO, LO         \
-	VPSHUFB    REVERSE, LO, LO
+// LENGTH puts the product of the length block of operation i into its lane of Z21. It leaves the record in BX, and in
+// CX its length.
+#define LENGTH(i, lane, SLOT) \
+	MOVQ         FIELD(i, Op_Record), BX                           \
+	MOVQ         FIELD(i, Op_Record+8), CX                         \
+	MOVQ         CX, DX                                            \
+	SHLQ         $4, DX                                            \
+	VINSERTI32X4 lane, (SLOT_LENGTH-16*32)(SLOT)(DX*1), Z21, Z21
 
-// FINISH reports on operation number i and stores its plaintext if and only if bit 2*i of AX is set: for a PDU that is
-// refused length and mask are zero.
-#define FINISH(i, OP, MASK, DATA, CIPHER) \
-	MOVL      AX, BX                 \
-	SHRL      $(2*i), BX             \
-	ANDL      $1, BX                 \
-	MOVB      BX, Op_OK(OP)          \
-	NEGQ      BX                     \
-	MOVQ      (Op_Record+8)(OP), CX  \
-	SUBQ      $32, CX                \
-	ANDQ      BX, CX                 \
-	MOVQ      CX, Op_N(OP)           \
-	MOVQ      $-1, DX                \
-	BZHIQ     CX, DX, DX             \
-	KMOVQ     DX, MASK               \
-	MOVQ      Op_Dst(OP), CX         \
-	VPXORQ    DATA, CIPHER, CIPHER   \
-	VALIGNQ   $2, CIPHER, CIPHER, CIPHER \
-	VMOVDQU8  CIPHER, MASK, (CX)
+// REDUCE makes the four values of GHASH from the sums in Z18 to Z20 and from the products of the lengths, in the order
+// of bytes that tags have.
+#define REDUCE(OUT) \
+	VPSLLDQ    $8, Z19, Z28         \
+	VPSRLDQ    $8, Z19, Z19         \
+	VPXORQ     Z28, Z18, Z18        \
+	VPXORQ     Z19, Z20, Z20        \
+	FOLD(Z18)                       \
+	FOLD(Z18)                       \
+	VPTERNLOGQ $0x96, Z20, Z21, Z18 \
+	VPSHUFB    REVERSE, Z18, OUT
 
-// func open4VAES512(ops *Op, index *uint32, groups int) (accepted int)
-TEXT ·open4VAES512(SB), NOSPLIT, $0-32
+// FIRSTS collects E(J0) of the four.
+#define FIRSTS(OUT) \
+	VINSERTI32X4 $1, X1, Z0, OUT  \
+	VINSERTI32X4 $2, X2, OUT, OUT \
+	VINSERTI32X4 $3, X3, OUT, OUT
+
+// CAME puts the tag that came with a record, which LENGTH has left in BX and CX, into its lane of Z22.
+#define CAME(lane) \
+	VINSERTI32X4 lane, -16(BX)(CX*1), Z22, Z22
+
+// REPORT reports on operation i and stores its plaintext if and only if bit 2*i of AX is set: for a PDU that is refused
+// length and mask are zero.
+#define REPORT(i, DATA, CIPHER) \
+	MOVQ     FIELD(i, Op_Record+8), DX  \
+	BTL      $(2*i), AX                 \
+	SETCS    FIELD(i, Op_OK)            \
+	SBBQ     CX, CX                     \
+	SUBQ     $32, DX                    \
+	ANDQ     CX, DX                     \
+	MOVQ     FIELD(i, Op_Dst), BX       \
+	MOVQ     DX, FIELD(i, Op_N)         \
+	BZHIQ    DX, R14, DX                \
+	KMOVQ    DX, K1                     \
+	VPXORQ   DATA, CIPHER, CIPHER       \
+	VALIGNQ  $2, CIPHER, CIPHER, CIPHER \
+	VMOVDQU8 CIPHER, K1, (BX)
+
+// func openVAES512(ops *Op, groups int) (done, accepted int)
+TEXT ·openVAES512(SB), NOSPLIT, $0-32
+	MOVQ ops+0(FP), R15
+	MOVQ $0, done+16(FP)
 	MOVQ $0, accepted+24(FP)
-	MOVQ index+8(FP), R15
+	MOVQ $-1, R14
 	CONSTANTS
 
 group:
-	LOAD(0, R8, SI, K1, Z4, Z0)
-	VMOVDQU64      (BX)(DX*1), X20
-	POWERS(SI)
-	VMOVDQU64      (SLOT_LENGTH-256)(SI)(AX*1), X21
-	HASH(Z4, Z9, Z10, Z11)
-	LOAD(1, R9, DI, K2, Z5, Z1)
-	VINSERTI32X4 $1, (BX)(DX*1), Z20, Z20
-	POWERS(DI)
-	VINSERTI32X4 $1, (SLOT_LENGTH-256)(DI)(AX*1), Z21, Z21
-	HASH(Z5, Z12, Z13, Z14)
-	LOAD(2, R10, R12, K3, Z6, Z2)
-	VINSERTI32X4 $2, (BX)(DX*1), Z20, Z20
-	POWERS(R12)
-	VINSERTI32X4 $2, (SLOT_LENGTH-256)(R12)(AX*1), Z21, Z21
-	HASH(Z6, Z15, Z16, Z17)
-	LOAD(3, R11, R13, K4, Z7, Z3)
-	VINSERTI32X4 $3, (BX)(DX*1), Z20, Z20
-	POWERS(R13)
-	VINSERTI32X4 $3, (SLOT_LENGTH-256)(R13)(AX*1), Z21, Z21
-	HASH(Z7, Z18, Z19, Z8)
+	TAKE(0, SI, Z8, Z0, DSTCHECK)
+	TAKE(1, DI, Z9, Z1, DSTCHECK)
+	TAKE(2, R8, Z10, Z2, DSTCHECK)
+	TAKE(3, R9, Z11, Z3, DSTCHECK)
 
-	ROUND(1)
-	ROUND(2)
-	SUM(Z9, Z12, Z15, Z18)
-	ROUND(3)
-	ROUND(4)
-	SUM(Z10, Z13, Z16, Z19)
-	ROUND(5)
-	ROUND(6)
-	SUM(Z11, Z14, Z17, Z8)
-	ROUND(7)
-	ROUND(8)
-	REDUCE(Z9, Z10, Z11)
-	ROUND(9)
-	ROUND(10)
-	ROUND(11)
-	ROUND(12)
-	ROUND(13)
-	LASTROUND
+	// GHASH and the cipher do not depend on each other. Their lines alternate, so that both units have work.
+	PRODUCTS(0, SI, Z8, Z18, Z19, Z20)
+	ROUND(VAESENC, 1)
+	PRODUCTS(1, DI, Z9, Z21, Z22, Z23)
+	ROUND(VAESENC, 2)
+	PAIR(Z18, Z21)
+	PAIR(Z19, Z22)
+	PAIR(Z20, Z23)
+	ROUND(VAESENC, 3)
+	PRODUCTS(2, R8, Z10, Z21, Z22, Z23)
+	ROUND(VAESENC, 4)
+	PRODUCTS(3, R9, Z11, Z24, Z25, Z26)
+	ROUND(VAESENC, 5)
+	PAIR(Z21, Z24)
+	PAIR(Z22, Z25)
+	PAIR(Z23, Z26)
+	ROUND(VAESENC, 6)
+	JOIN(Z18, Z21)
+	JOIN(Z19, Z22)
+	JOIN(Z20, Z23)
+	ROUND(VAESENC, 7)
+	LENGTH(0, $0, SI)
+	CAME($0)
+	LENGTH(1, $1, DI)
+	CAME($1)
+	ROUND(VAESENC, 8)
+	LENGTH(2, $2, R8)
+	CAME($2)
+	LENGTH(3, $3, R9)
+	CAME($3)
+	ROUND(VAESENC, 9)
+	REDUCE(Z16)
+	ROUND(VAESENC, 10)
+	VPXORQ Z22, Z16, Z16
+	ROUND(VAESENC, 11)
+	ROUND(VAESENC, 12)
+	ROUND(VAESENC, 13)
+	ROUND(VAESENCLAST, 14)
 
-	// Tag = GHASH XOR E(J0): both sides are compared whole, whatever differs first.
-	VMOVDQA64    Z0, Z10
-	VINSERTI32X4 $1, X1, Z10, Z10
-	VINSERTI32X4 $2, X2, Z10, Z10
-	VINSERTI32X4 $3, X3, Z10, Z10
-	VPXORQ       Z10, Z9, Z9
-	VPCMPEQQ     Z20, Z9, K5
-	KMOVB        K5, AX
-	MOVL         AX, BX
-	SHRL         $1, BX
-	ANDL         BX, AX
-	ANDL         $0x55, AX
-	POPCNTL      AX, BX
-	ADDQ         BX, accepted+24(FP)
+	// GHASH XOR the tag that came equals E(J0): all sixteen bytes are compared, whatever differs first. A PDU is right
+	// when both of its words are.
+	FIRSTS(Z18)
+	VPCMPEQQ Z16, Z18, K1
+	KMOVB    K1, AX
+	MOVL     AX, BX
+	SHRL     $1, BX
+	ANDL     BX, AX
+	ANDL     $0x55, AX
+	POPCNTL  AX, BX
+	ADDQ     BX, accepted+24(FP)
+	REPORT(0, Z8, Z0)
+	REPORT(1, Z9, Z1)
+	REPORT(2, Z10, Z2)
+	REPORT(3, Z11, Z3)
 
-	FINISH(0, R8, K1, Z4, Z0)
-	FINISH(1, R9, K2, Z5, Z1)
-	FINISH(2, R10, K3, Z6, Z2)
-	FINISH(3, R11, K4, Z7, Z3)
-
-	ADDQ $16, R15
-	DECQ groups+16(FP)
+	ADDQ $4, done+16(FP)
+	ADDQ $(4*Op__size), R15
+	DECQ groups+8(FP)
 	JNZ  group
+
+other:
 	CLEAR
 	RET
 
-// SEALDATA makes [AAD, C1, C2, C3] in DATA from the plaintext in DATA and the keystream in CIPHER: lane 0 of the
-// keystream is E(J0) and must not be used, nor what lies behind the plaintext. It stores the ciphertext.
-#define SEALDATA(OP, MASK, DATA, CIPHER) \
-	MOVQ       Op_Record(OP), BX      \
-	KMOVQ      MASK, DX               \
-	ANDQ       $~0xffff, DX           \
-	KMOVQ      DX, MASK               \
-	VMOVDQU8.Z CIPHER, MASK, CIPHER   \
-	VPXORQ     CIPHER, DATA, DATA     \
-	VMOVDQU8   DATA, MASK, (BX)
+// SEALDATA makes [AAD, C1, C2, C3] of operation i in DATA from the plaintext there and the keystream, and stores the
+// ciphertext. Lane 0 of the keystream is E(J0): it must not be used, and what lies behind the plaintext neither.
+#define SEALDATA(i, DATA, CIPHER) \
+	MOVQ       FIELD(i, Op_Record), BX   \
+	MOVQ       FIELD(i, Op_Record+8), DX \
+	SUBQ       $16, DX                   \
+	BZHIQ      DX, R14, AX               \
+	ANDQ       $~0xffff, AX              \
+	KMOVQ      AX, K1                    \
+	VMOVDQU8.Z CIPHER, K1, CIPHER        \
+	VPXORQ     CIPHER, DATA, DATA        \
+	VMOVDQU8   DATA, K1, (BX)
 
-// SEALHASH leaves the products of DATA, the pointer to the tag in OP and the offset of the length's product in AX.
-#define SEALHASH(OP, SLOT, DATA, LO, MID, HI) \
-	MOVQ (Op_Record+8)(OP), DX \
-	MOVQ Op_Record(OP), OP     \
-	SUBQ $16, DX               \
-	ADDQ DX, OP                \
-	POWERS(SLOT)               \
-	HASH(DATA, LO, MID, HI)
+// PUTTAG stores the tag of operation i, a lane of Z18.
+#define PUTTAG(i, lane) \
+	MOVQ          FIELD(i, Op_Record), BX      \
+	MOVQ          FIELD(i, Op_Record+8), CX    \
+	VEXTRACTI32X4 lane, Z18, -16(BX)(CX*1)
 
-// func seal4VAES512(ops *Op, index *uint32, groups int)
-TEXT ·seal4VAES512(SB), NOSPLIT, $0-24
-	MOVQ index+8(FP), R15
+// func sealVAES512(ops *Op, groups int) (done int)
+TEXT ·sealVAES512(SB), NOSPLIT, $0-24
+	MOVQ ops+0(FP), R15
+	MOVQ $0, done+16(FP)
+	MOVQ $-1, R14
 	CONSTANTS
 
 group:
-	LOAD(0, R8, SI, K1, Z4, Z0)
-	LOAD(1, R9, DI, K2, Z5, Z1)
-	LOAD(2, R10, R12, K3, Z6, Z2)
-	LOAD(3, R11, R13, K4, Z7, Z3)
-	ROUND(1)
-	ROUND(2)
-	ROUND(3)
-	ROUND(4)
-	ROUND(5)
-	ROUND(6)
-	ROUND(7)
-	ROUND(8)
-	ROUND(9)
-	ROUND(10)
-	ROUND(11)
-	ROUND(12)
-	ROUND(13)
-	LASTROUND
-	VMOVDQA64    Z0, Z20
-	VINSERTI32X4 $1, X1, Z20, Z20
-	VINSERTI32X4 $2, X2, Z20, Z20
-	VINSERTI32X4 $3, X3, Z20, Z20
+	TAKE(0, SI, Z8, Z0, NOCHECK)
+	TAKE(1, DI, Z9, Z1, NOCHECK)
+	TAKE(2, R8, Z10, Z2, NOCHECK)
+	TAKE(3, R9, Z11, Z3, NOCHECK)
+	ROUND(VAESENC, 1)
+	ROUND(VAESENC, 2)
+	ROUND(VAESENC, 3)
+	ROUND(VAESENC, 4)
+	ROUND(VAESENC, 5)
+	ROUND(VAESENC, 6)
+	ROUND(VAESENC, 7)
+	ROUND(VAESENC, 8)
+	ROUND(VAESENC, 9)
+	ROUND(VAESENC, 10)
+	ROUND(VAESENC, 11)
+	ROUND(VAESENC, 12)
+	ROUND(VAESENC, 13)
+	ROUND(VAESENCLAST, 14)
+	FIRSTS(Z16)
+	SEALDATA(0, Z8, Z0)
+	PRODUCTS(0, SI, Z8, Z18, Z19, Z20)
+	SEALDATA(1, Z9, Z1)
+	PRODUCTS(1, DI, Z9, Z21, Z22, Z23)
+	PAIR(Z18, Z21)
+	PAIR(Z19, Z22)
+	PAIR(Z20, Z23)
+	SEALDATA(2, Z10, Z2)
+	PRODUCTS(2, R8, Z10, Z21, Z22, Z23)
+	SEALDATA(3, Z11, Z3)
+	PRODUCTS(3, R9, Z11, Z24, Z25, Z26)
+	PAIR(Z21, Z24)
+	PAIR(Z22, Z25)
+	PAIR(Z23, Z26)
+	JOIN(Z18, Z21)
+	JOIN(Z19, Z22)
+	JOIN(Z20, Z23)
+	LENGTH(0, $0, SI)
+	LENGTH(1, $1, DI)
+	LENGTH(2, $2, R8)
+	LENGTH(3, $3, R9)
+	REDUCE(Z18)
+	VPXORQ Z16, Z18, Z18
+	PUTTAG(0, $0)
+	PUTTAG(1, $1)
+	PUTTAG(2, $2)
+	PUTTAG(3, $3)
 
-	SEALDATA(R8, K1, Z4, Z0)
-	SEALDATA(R9, K2, Z5, Z1)
-	SEALDATA(R10, K3, Z6, Z2)
-	SEALDATA(R11, K4, Z7, Z3)
-	SEALHASH(R8, SI, Z4, Z9, Z10, Z11)
-	VMOVDQU64      (SLOT_LENGTH-256)(SI)(AX*1), X21
-	SEALHASH(R9, DI, Z5, Z12, Z13, Z14)
-	VINSERTI32X4 $1, (SLOT_LENGTH-256)(DI)(AX*1), Z21, Z21
-	SEALHASH(R10, R12, Z6, Z15, Z16, Z17)
-	VINSERTI32X4 $2, (SLOT_LENGTH-256)(R12)(AX*1), Z21, Z21
-	SEALHASH(R11, R13, Z7, Z18, Z19, Z8)
-	VINSERTI32X4 $3, (SLOT_LENGTH-256)(R13)(AX*1), Z21, Z21
-	SUM(Z9, Z12, Z15, Z18)
-	SUM(Z10, Z13, Z16, Z19)
-	SUM(Z11, Z14, Z17, Z8)
-	REDUCE(Z9, Z10, Z11)
-	VPXORQ        Z20, Z9, Z9
-	VMOVDQU       X9, (R8)
-	VEXTRACTI32X4 $1, Z9, (R9)
-	VEXTRACTI32X4 $2, Z9, (R10)
-	VEXTRACTI32X4 $3, Z9, (R11)
-
-	ADDQ $16, R15
-	DECQ groups+16(FP)
+	ADDQ $4, done+16(FP)
+	ADDQ $(4*Op__size), R15
+	DECQ groups+8(FP)
 	JNZ  group
+
+other:
 	CLEAR
 	RET
 
@@ -383,7 +424,7 @@ group:
 	VPXOR   X6, X4, X7
 
 #define FOLDLOW(X) \
-	VPCLMULQDQ $0x01, X, X28, X9 \
+	VPCLMULQDQ $0x01, X, X30, X9 \
 	VPSHUFD    $0x4e, X, X       \
 	VPXOR      X9, X, X
 
@@ -410,7 +451,7 @@ TEXT ·tagVAES512(SB), NOSPLIT, $0-33
 
 	// E(J0).
 	VMOVDQU    (BX), X0
-	VPSHUFB    X30, X0, X0
+	VPSHUFB    X28, X0, X0
 	VPXOR      SLOT_FIRST(DI), X0, X0
 	VPXOR      one<>(SB), X0, X0
 	ENCRYPT1(1)

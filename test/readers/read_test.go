@@ -286,6 +286,9 @@ func TestInterrupt(t *testing.T) {
 // context switches, so their number stands still.
 func TestWaitSleeps(t *testing.T) {
 	each(t, func(t *testing.T, s subject) {
+		if s.polls {
+			t.Skip("this one wakes up now and then, as it says")
+		}
 		w, _, path := stampedRing(t, 64)
 		c := s.shell(t)
 		c.want("ok", "open %s oldest 0 -1", path)
@@ -298,8 +301,8 @@ func TestWaitSleeps(t *testing.T) {
 				break
 			}
 		}
-		if still == s.polls {
-			t.Errorf("threads stand still: %v", still)
+		if !still {
+			t.Error("the threads of a reader that waits never stand still")
 		}
 		if err := w.publish(1); err != nil {
 			t.Fatal(err)

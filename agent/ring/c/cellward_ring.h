@@ -214,6 +214,8 @@ CELLWARD_RING_DEF void cellward_ring_close(cellward_ring *ring);
  *
  * Except after LAYOUT the reader goes on where it was. Allocates only when room grows.
  *
+ * While it is connected to nobody, a call with options.reconnect may take 0.1 s longer than its time-out.
+ *
  * A first call that waits starts a thread that watches the connection, so that the end of the producer ends the wait.
  * Waiting needs futex_waitv(2), Linux 5.16; without it the connection is looked at ten times a second.
  */
@@ -2087,7 +2089,8 @@ static int cellward_ring__will_pass(const cellward_ring_error *error)
  */
 static int cellward_ring__reconnect(cellward_ring *ring, int64_t deadline)
 {
-	int64_t pause = CELLWARD_RING__SECOND / 100, longest = CELLWARD_RING__SECOND, left, bound;
+	const int64_t longest = CELLWARD_RING__SECOND, least = CELLWARD_RING__SECOND / 10;
+	int64_t pause = CELLWARD_RING__SECOND / 100, left, bound;
 	struct cellward_ring__view view;
 	int connection, code;
 	uint32_t kicks;
@@ -2096,10 +2099,13 @@ static int cellward_ring__reconnect(cellward_ring *ring, int64_t deadline)
 		kicks = __atomic_load_n(&ring->kicks, __ATOMIC_SEQ_CST);
 		if (cellward_ring__take_interrupt(ring))
 			return cellward_ring__fail(&ring->error, CELLWARD_RING_INTERRUPTED, 0, NULL, "%s", "");
+		/* Even a caller with little time gets a chance to hear a server that is there. */
 		left = deadline - cellward_ring__now(CLOCK_MONOTONIC);
+		if (left < least)
+			left = least;
 		bound = cellward_ring__connect_timeout(&ring->options);
 		if (bound < 0 || bound > left)
-			bound = left > 0 ? left : 0;
+			bound = left;
 		code = cellward_ring__dial(ring->socket, bound, &connection, &view, &ring->error);
 		if (code == CELLWARD_RING_OK)
 			break;

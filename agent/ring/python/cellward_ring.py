@@ -1206,10 +1206,11 @@ class Reader:
         """Waits for a producer to serve the socket; False at the deadline or after interrupt()."""
         pause = 0.01
         while True:
-            left = deadline - time.monotonic()
+            # Even a caller with little time gets a chance to hear a server that is there.
+            left = max(0.1, deadline - time.monotonic())
             bound = left if self._connect_timeout is None else min(self._connect_timeout, left)
             try:
-                connection, view = _dial(self._path, self._library, None if math.isinf(bound) else max(bound, 0.001))
+                connection, view = _dial(self._path, self._library, None if math.isinf(bound) else bound)
                 break
             # A path that is missing, refuses, is full or ends at once belongs to a producer that is about to come or
             # to go. Anything else will not get better by waiting.
