@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/user"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"sync"
@@ -165,14 +166,15 @@ func (a *Agent) limit() int64 {
 
 // attach protects the identifiers and then sets the hooks: an identifier is closed from the moment its filter runs.
 func (a *Agent) attach() error {
-	for _, s := range a.core.streams {
+	for i := range a.opts.Set.Streams {
+		s := &a.opts.Set.Streams[i]
 		role := loader.RoleSample
-		if s.heartbeat {
+		if s.Role == policy.RoleHeartbeat {
 			role = loader.RoleHeartbeat
 		}
 		err := a.maps.Streams().Set(
 			loader.StreamKey{Iface: uint32(s.Interface.Index), CANID: uint32(s.CANID)},
-			loader.Stream{Slot: uint32(s.Slot), StreamID: s.ID, Node: uint32(s.ResolvedStream.Node), Carrier: loader.CarrierCANFD, Role: role, WindowSize: uint16(s.WindowSize)})
+			loader.Stream{Slot: uint32(s.Slot), StreamID: s.ID, Node: uint32(s.Node), Carrier: loader.CarrierCANFD, Role: role, WindowSize: uint16(s.WindowSize)})
 		if err != nil {
 			return fmt.Errorf("protect %s on %s: %w", s.CANID, s.Interface.Name, err)
 		}
@@ -186,6 +188,20 @@ func (a *Agent) attach() error {
 		return fmt.Errorf("attach filter: %w", err)
 	}
 	return nil
+}
+
+// FailClosed attaches the filter without any epoch, for a gateway that cannot open its state: whatever is wrong with it, protected
+// identifiers reach nobody unverified. Where an earlier run has attached the filter, it is left as it is.
+func FailClosed(set *policy.Set) (err error) {
+	a := &Agent{opts: Options{Set: set}}
+	if err := a.openTables(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.maps.Close()) }()
+	if !a.maps.Fresh() {
+		return nil
+	}
+	return a.attach()
 }
 
 func (a *Agent) openRing() error {
@@ -215,6 +231,9 @@ func (a *Agent) serve() (func() error, error) {
 			return nil, fmt.Errorf("read id of group %s: %w", g.Ring.Group, err)
 		}
 		gid = uint32(id)
+	}
+	if err := os.MkdirAll(filepath.Dir(g.Ring.Socket), 0o755); err != nil {
+		return nil, fmt.Errorf("make folder of ring socket: %w", err)
 	}
 	readers, err := ring.Serve(a.ring, ring.ServerConfig{Socket: g.Ring.Socket, Group: gid})
 	if err != nil {

@@ -96,6 +96,10 @@ func (c *core) raise(s *stream, counter uint64, now int64) bool {
 	if c.ceilings.failed != 0 && now-c.ceilings.failed < retryRaise {
 		return false
 	}
+	// The node is there, so its other streams are about to need the same.
+	for _, t := range s.node.streams {
+		c.ceilings.want(t.Slot, t.window.Highest())
+	}
 	c.ceilings.want(s.Slot, counter)
 	c.ceilings.soon = false
 	if c.ceilings.save == nil {
@@ -114,8 +118,12 @@ func (c *core) raise(s *stream, counter uint64, now int64) bool {
 // them durable before a frame is accepted.
 func (c *core) begin() {
 	for i, s := range c.streams {
-		if v, ok := c.state.Ceilings[s.ID]; ok {
-			c.ceilings.wanted[i] = v
+		v, ok := c.state.Ceilings[s.ID]
+		c.ceilings.wanted[i] = v
+		if ok && c.fresh && v >= s.firstCounter() {
+			// The window holds no more than the ceiling itself. Raising it again would cost another ten seconds with every
+			// boot; the first frame that verifies will do it.
+			continue
 		}
 		c.ceilings.want(i, max(s.window.Highest(), s.firstCounter()))
 	}

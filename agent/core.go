@@ -50,6 +50,8 @@ type core struct {
 	// state is what is saved; ceilings say how far it reaches.
 	state    *epoch.State
 	ceilings ceilings
+	// fresh says that the windows were lost and filled up to the ceilings.
+	fresh bool
 	// dirty says that the state changed and wants to be saved.
 	dirty bool
 	// gaps are the deletions found since they were last taken.

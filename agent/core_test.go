@@ -442,6 +442,20 @@ func TestReboot(t *testing.T) {
 		r.mustFeed(first, second)
 		r.expect(before, verdicts{loader.AgentReplay: 1, loader.Accepted: 1})
 	})
+	t.Run("again and again", func(t *testing.T) {
+		// Boots without a frame in between do not add up.
+		r, seal := started(t)
+		r.mustFeed(seal("can0", 0x100, 1))
+		r.reboot()
+		slot := r.core.streams[2].Slot
+		first := r.core.ceilings.wanted[slot]
+		for range 20 {
+			r.reboot()
+		}
+		if c := r.core.ceilings.wanted[slot]; c != first {
+			t.Fatalf("ceiling went from %d to %d", first, c)
+		}
+	})
 	t.Run("without ceilings", func(t *testing.T) {
 		r, seal := started(t)
 		f := seal("can0", 0x100, 1)

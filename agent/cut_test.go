@@ -149,7 +149,10 @@ func (d *disk) crash(rng *mrand.Rand) {
 type chip struct {
 	power *power
 	value uint64
+	first uint64
 }
+
+func (c *chip) First() uint64 { return c.first }
 
 func (c *chip) Value() (uint64, error) { return c.value, c.alive() }
 
@@ -209,7 +212,7 @@ func newWorld(t testing.TB, cut int) *world {
 	p := &power{cut: cut}
 	w := &world{
 		rig:   &rig{t: t, set: testSet(t), sink: &sink{}, now: 1e9},
-		power: p, gateway: newDisk(p), generals: &chip{p, 41}, offline: &chip{p, 7}, nodeDisk: newDisk(p), nodeChip: &chip{p, 0},
+		power: p, gateway: newDisk(p), generals: &chip{p, 41, 41}, offline: &chip{p, 7, 7}, nodeDisk: newDisk(p), nodeChip: &chip{p, 0, 0},
 		runs: make(map[[16]byte]bool), published: make(map[string]int),
 	}
 	w.clearTables()

@@ -41,6 +41,14 @@ func RunGateway(ctx context.Context, opts Options) (err error) {
 		if errors.Is(err, vault.ErrGeneration) {
 			opts.Log.Error("state folder is a copy of an earlier time and is refused", "event", "state_refused", "error", err.Error())
 		}
+		// Another agent that holds the lock has attached the filter itself.
+		if errors.Is(err, vault.ErrLocked) {
+			return err
+		}
+		if cerr := FailClosed(opts.Set); cerr != nil {
+			return errors.Join(err, fmt.Errorf("close protected identifiers all the same: %w", cerr))
+		}
+		opts.Log.Warn("protected identifiers are closed, and nothing is verified", "event", "closed_without_state")
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()

@@ -59,6 +59,7 @@ func layoutOf(set *policy.Set) ([32]byte, error) {
 //
 // The caller makes the refusals durable, marks the tables as ready, and then has the epochs marked as used (markUsed).
 func (c *core) resume(state *epoch.State, set *policy.Set, fresh bool, now, wall, limit int64) ([]refusal, error) {
+	c.fresh = fresh
 	var refused []refusal
 	for i, n := range c.nodes {
 		n.verified = max(n.state.Verified, n.known.HighestVerified.Load())

@@ -18,7 +18,7 @@ func (s *Status) WriteText(w io.Writer) error {
 	fmt.Fprintf(t, "policy\t%s\n", s.Policy)
 	fmt.Fprintf(t, "binding\t%s\n", s.Binding)
 	if s.SaveError != "" {
-		fmt.Fprintf(t, "STATE NOT WRITTEN\t%s\n", s.SaveError)
+		fmt.Fprintf(t, "STATE FOLDER\t%s\n", s.SaveError)
 	}
 	for _, i := range s.Interfaces {
 		fmt.Fprintf(t, "\ninterface %s\tslot %d, %s, ring %d of %d bytes\n", i.Name, i.Slot, i.Carrier, i.RingUsed, i.RingSize)

@@ -33,7 +33,6 @@ type Store struct {
 	state   Versioned
 	secrets Versioned
 	ids     []epoch.SecretID // what secrets holds
-	retire  bool             // something was taken out of secrets that the hardware still opens
 }
 
 // NewStore returns a store over two vaults.
@@ -112,10 +111,7 @@ func (s *Store) save(e *epoch.Encoded, advance bool) error {
 	if added && removed {
 		// Both at once: the new secret must be there first, and writing it does away with the old one in the same step.
 		if err := s.secrets.Advance(e.Secrets); err != nil {
-			if serr := s.secrets.Save(e.Secrets); serr != nil {
-				return fmt.Errorf("save epoch secrets: %w", errors.Join(err, serr))
-			}
-			s.retire = true
+			return fmt.Errorf("save and retire epoch secrets: %w", err)
 		}
 		s.ids = slices.Clone(e.IDs)
 		removed = false
@@ -127,11 +123,11 @@ func (s *Store) save(e *epoch.Encoded, advance bool) error {
 	if err := write(e.State); err != nil {
 		return fmt.Errorf("save epoch state: %w", err)
 	}
-	if removed || s.retire {
+	if removed {
 		if err := s.secrets.Advance(e.Secrets); err != nil {
 			return fmt.Errorf("%w: epoch secrets: %w", ErrRetire, err)
 		}
-		s.ids, s.retire = slices.Clone(e.IDs), false
+		s.ids = slices.Clone(e.IDs)
 	}
 	return nil
 }

@@ -28,8 +28,7 @@ type NodeOptions struct {
 	Netns string
 	// Interfaces maps interfaces of the binding to the names they have here; a name that is missing stands for itself.
 	Interfaces map[string]string
-	// Buses maps bus names of the source to interfaces of the binding. A source with one bus and a node with one interface
-	// need none.
+	// Buses maps bus names of the source to interfaces of the binding. A node with one interface needs none.
 	Buses  map[string]string
 	Source trace.Source
 	// Speed is a factor on the pace of the time stamps; 0 sends as fast as it goes.

@@ -69,7 +69,8 @@ type Options struct {
 	Engine aead.Engine
 	// Buses maps the interfaces of the binding to where their frames go. Every interface of the node must be there.
 	Buses map[string]Sender
-	// Names maps the bus names of the frames to interfaces of the binding; a name that is missing stands for itself.
+	// Names maps the bus names of the frames to interfaces of the binding; a name that is missing stands for itself. If there
+	// are none and the node has one interface, every bus stands for that.
 	Names map[string]string
 	// Now is the clock of source times; time.Now if nil.
 	Now func() time.Time
@@ -86,6 +87,7 @@ type Sealer struct {
 	mac    schedule.StartKey
 	keys   map[uint32]*aead.Key
 	names  map[string]string
+	only   string // the node's only interface, which every bus stands for if there are no names
 	buses  []*bus
 	byKey  map[trace.StreamKey]*stream
 
@@ -148,6 +150,9 @@ func NewSealer(store *Store, opts Options) (*Sealer, error) {
 		}
 		b.streams = append(b.streams, st)
 		s.byKey[trace.StreamKey{Bus: b.name, ID: r.CANID.Number(), Extended: r.CANID.Extended()}] = st
+	}
+	if len(s.buses) == 1 && len(s.names) == 0 {
+		s.only = s.buses[0].name
 	}
 	for i := range s.ops {
 		s.ops[i].Record = s.records[i][:]
@@ -223,6 +228,8 @@ func (s *Sealer) claim(f *trace.Frame) *stream {
 	k := f.Key()
 	if name, ok := s.names[k.Bus]; ok {
 		k.Bus = name
+	} else if s.only != "" {
+		k.Bus = s.only
 	}
 	return s.byKey[k]
 }

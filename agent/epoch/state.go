@@ -101,8 +101,8 @@ type State struct {
 	// Ceilings holds a counter for every stream by stream id, above which nothing was published: all counters up to it count
 	// as seen when the pinned windows are gone. After a clean stop they are exact.
 	Ceilings map[uint32]uint64 `cbor:"4,keyasint"`
-	// SRKName pins the storage root key of the TPM, so that another TPM is noticed by name.
-	SRKName []byte `cbor:"5,keyasint"`
+	// Batch is what the TPM's counter of offers showed when the last offer was made, 0 if none ever was.
+	Batch uint64 `cbor:"5,keyasint"`
 }
 
 // New returns an empty state.

@@ -97,6 +97,7 @@ func Offer(ctx context.Context, set *policy.Set, name string) (_ *Offered, err e
 	if err != nil {
 		return nil, fmt.Errorf("keep offer: %w", err)
 	}
+	state.Batch = batch
 	if err := g.store.Save(state); err != nil {
 		return nil, err
 	}
@@ -187,24 +188,31 @@ func Accept(ctx context.Context, set *policy.Set, msg []byte) (_ *Accepted, err 
 		BindingHash: o.Binding, Starts: []epoch.Start{{F: got.FirstCounter, Random: got.Start}},
 	}
 	n := state.AddNode(o.Node)
-	if err := n.Agree(e, highest(state, node, set)); err != nil {
+	if err := n.Agree(e, 0); err != nil {
 		return nil, err
 	}
 	state.CloseOffer(pending.ID)
-	if err := g.store.Save(state); err != nil {
+	if err := g.store.Save(state); err != nil && !errors.Is(err, agent.ErrRetire) {
 		return nil, err
 	}
-	if len(state.Offers) == 0 {
-		if err := closeBatch(s); err != nil {
-			return nil, fmt.Errorf("epoch %d of node %s is agreed, but its offer could not be retired: %w", o.Epoch, node.Name, err)
-		}
+	if err := g.closeBatch(); err != nil {
+		return nil, fmt.Errorf("epoch %d of node %s is agreed, but its offer could not be retired: %w", o.Epoch, node.Name, err)
 	}
 	return &Accepted{Node: node.Name, Epoch: o.Epoch, FirstCounter: got.FirstCounter}, nil
 }
 
-// closeBatch ends all offers that were made up to now: the TPM refuses their private keys from here on, whoever kept them.
-func closeBatch(s *station.Station) error {
-	if _, err := s.Counters.Offers.Increment(); err != nil {
+// closeBatch ends the offers that were made under the counter's present value, once none of them is pending: the TPM refuses
+// their private keys from here on, whoever kept them. It does nothing for a batch that is closed already, so whoever opens the
+// keys next does it when a crash came between.
+func (g *gateway) closeBatch() error {
+	if len(g.state.Offers) > 0 || g.state.Batch == 0 {
+		return nil
+	}
+	shown, err := g.Counters.Offers.Value()
+	if err == nil && shown == g.state.Batch {
+		_, err = g.Counters.Offers.Increment()
+	}
+	if err != nil {
 		return fmt.Errorf("close batch of offers: %w", err)
 	}
 	return nil
@@ -219,7 +227,7 @@ func RotateOffers(ctx context.Context, set *policy.Set) (n int, err error) {
 	defer func() { err = errors.Join(err, g.close()) }()
 	n = len(g.state.Offers)
 	g.state.Offers = nil
-	return n, errors.Join(g.store.Advance(g.state), closeBatch(g.Station))
+	return n, errors.Join(g.store.Advance(g.state), g.closeBatch())
 }
 
 // Retire ends epochs of a node: the one with the given number, or all of them if it is 0. When Retire returns the TPM refuses
@@ -264,6 +272,9 @@ func openGateway(ctx context.Context, set *policy.Set) (*gateway, error) {
 	if g.state, _, err = g.store.Load(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	if err := g.closeBatch(); err != nil {
+		return nil, errors.Join(err, g.close())
+	}
 	return g, nil
 }
 
@@ -303,12 +314,4 @@ func match(set *policy.Set, state *epoch.State, gateway *identity.PublicKey, msg
 		return none, nil, nil, fmt.Errorf("%w: signed by node %s", ErrNoOffer, n.Name)
 	}
 	return none, nil, nil, fmt.Errorf("%w: it is signed by %s", ErrUnknownNode, kid)
-}
-
-// highest is the highest counter that the state remembers of a node.
-func highest(state *epoch.State, node policy.ResolvedNode, set *policy.Set) (top uint64) {
-	for _, slot := range node.Slots {
-		top = max(top, state.Ceilings[set.Streams[slot].ID])
-	}
-	return top
 }

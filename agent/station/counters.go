@@ -44,8 +44,9 @@ type Counters struct {
 
 // Counter is one monotonic counter in a TPM. It implements vault.Hardware.
 type Counter struct {
-	tpm *tpm.TPM
-	id  tpm.CounterID
+	tpm   *tpm.TPM
+	id    tpm.CounterID
+	first uint64
 }
 
 var _ vault.Hardware = Counter{}
@@ -55,17 +56,18 @@ type note struct {
 	Index uint32 `json:"index"`
 	Name  []byte `json:"name"`
 	Auth  []byte `json:"auth"`
+	First uint64 `json:"first"`
 }
 
 // makeCounters makes the counters of a new gateway. An index that a crash leaves behind is lost, and harmless.
 func makeCounters(ctx context.Context, t *tpm.TPM, dir *vault.Dir) error {
 	notes := make(map[string]note)
 	for _, name := range []string{"generation", "offline", "offers"} {
-		id, err := makeCounter(ctx, t)
+		id, first, err := makeCounter(ctx, t)
 		if err != nil {
 			return fmt.Errorf("make counter %s: %w", name, err)
 		}
-		notes[name] = note{id.Index, id.Name, id.Auth}
+		notes[name] = note{id.Index, id.Name, id.Auth, first}
 	}
 	b, err := json.Marshal(notes)
 	if err != nil {
@@ -77,14 +79,14 @@ func makeCounters(ctx context.Context, t *tpm.TPM, dir *vault.Dir) error {
 	return nil
 }
 
-func makeCounter(ctx context.Context, t *tpm.TPM) (tpm.CounterID, error) {
+func makeCounter(ctx context.Context, t *tpm.TPM) (id tpm.CounterID, first uint64, err error) {
 	for i := range uint32(indexesTry) {
-		id, _, err := t.CreateCounter(ctx, firstIndex+i)
+		id, first, err = t.CreateCounter(ctx, firstIndex+i)
 		if !errors.Is(err, tpm.ErrHandleInUse) {
-			return id, err
+			return id, first, err
 		}
 	}
-	return tpm.CounterID{}, ErrNoIndex
+	return id, 0, ErrNoIndex
 }
 
 func openCounters(t *tpm.TPM, dir *vault.Dir) (*Counters, error) {
@@ -105,7 +107,7 @@ func openCounters(t *tpm.TPM, dir *vault.Dir) (*Counters, error) {
 		if !ok || n.Index == 0 || len(n.Name) == 0 || len(n.Auth) == 0 {
 			return nil, fmt.Errorf("%w: %s in %s has no counter %q", ErrCounters, countersFile, dir.Path(), name)
 		}
-		*to = Counter{t, tpm.CounterID{Index: n.Index, Name: n.Name, Auth: n.Auth}}
+		*to = Counter{t, tpm.CounterID{Index: n.Index, Name: n.Name, Auth: n.Auth}, n.First}
 	}
 	return c, nil
 }
@@ -115,6 +117,9 @@ func call[T any](f func(context.Context) (T, error)) (T, error) {
 	defer cancel()
 	return f(ctx)
 }
+
+// First implements vault.Hardware.
+func (c Counter) First() uint64 { return c.first }
 
 // Value implements vault.Hardware.
 func (c Counter) Value() (uint64, error) {

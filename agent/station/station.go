@@ -40,6 +40,8 @@ var (
 	ErrNotInitialised = errors.New("state folder has no identity: run `cellward keys init`")
 	// ErrInitialised says that the folder has an identity already, which is never replaced.
 	ErrInitialised = errors.New("state folder has an identity already")
+	// ErrGatewayTPM says that a gateway was to do without a TPM.
+	ErrGatewayTPM = errors.New("a gateway needs a TPM")
 	// ErrNoHSM says that neither a TPM nor a software key was named.
 	ErrNoHSM = errors.New("name a TPM, or ask for a software key")
 )
@@ -106,6 +108,9 @@ func (s *Station) ReleaseTPM() error {
 // Init makes the identity of a new station, in the TPM where there is one, and pins the TPM by the Name of its storage root
 // key. The identity is durable when Init returns.
 func Init(ctx context.Context, o Options) (_ *Station, err error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make state folder: %w", err)
 	}
@@ -158,10 +163,20 @@ func Open(ctx context.Context, o Options) (_ *Station, err error) {
 	return s, o.open(s)
 }
 
+func (o *Options) check() error {
+	if (o.TPM == "") != o.Software {
+		return ErrNoHSM
+	}
+	if o.Gateway && o.Software {
+		return ErrGatewayTPM
+	}
+	return nil
+}
+
 // base opens folder and TPM. pinned says that the TPM must be the one that Init has pinned.
 func (o *Options) base(ctx context.Context, pinned bool) (*Station, error) {
-	if (o.TPM == "") != o.Software || o.Gateway && o.Software {
-		return nil, ErrNoHSM
+	if err := o.check(); err != nil {
+		return nil, err
 	}
 	dir, err := vault.OpenDir(o.Dir)
 	if err != nil {

@@ -22,6 +22,8 @@ var (
 // Hardware is a monotonic counter and seals that open only while it shows a given value (TPM2_PolicyNV). Its methods are called
 // by one goroutine at a time.
 type Hardware interface {
+	// First returns what the counter showed when it was made.
+	First() uint64
 	// Value returns what the counter shows.
 	Value() (uint64, error)
 	// Increment adds one, durably, and returns the new value.
@@ -55,7 +57,7 @@ type Generations struct {
 
 // OpenGenerations opens the state of the generation that the hardware shows. What an interrupted Advance has left is cleared
 // away: a file of the next generation was not yet valid, one of the last is not any more. Folders with states of other
-// generations alone are refused with ErrGeneration.
+// generations alone, or with none although the counter has moved, are refused with ErrGeneration.
 func OpenGenerations(storage Lister, name string, hw Hardware) (*Generations, error) {
 	g := &Generations{storage: storage, name: name, hw: hw}
 	fail := func(err error) (*Generations, error) { return nil, fmt.Errorf("open vault %s: %w", name, err) }
@@ -69,7 +71,9 @@ func OpenGenerations(storage Lister, name string, hw Hardware) (*Generations, er
 	}
 	b, err := storage.ReadFile(g.fileName(g.value))
 	if errors.Is(err, fs.ErrNotExist) {
-		if len(present) > 0 {
+		// A counter that has moved has had a state: without one somebody has taken it away, and with it the floors below
+		// which nothing may come again.
+		if len(present) > 0 || g.value != hw.First() {
 			return fail(fmt.Errorf("%w: generations %v, counter %d", ErrGeneration, present, g.value))
 		}
 		return g, nil

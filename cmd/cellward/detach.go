@@ -18,8 +18,8 @@ func newDetachCommand() *cobra.Command {
 		Short: "Take the filter off all interfaces: opens the bus",
 		Long: `Take the filter off all interfaces and remove its pinned maps, replay windows, unread records and the sockets that a killed agent
 has left, and say what was removed. From then on the identifiers that were protected reach the CAN stack unverified. Nothing else
-opens the bus: a stopped or killed agent leaves the filter in place. Stop the agent first, so that it leaves its counters behind;
-after an unclean stop the epochs in use are refused when their windows are gone, and keys must be agreed anew.`,
+opens the bus: a stopped or killed agent leaves the filter in place. Stop the agent first, so that it leaves its counters behind exactly; after an unclean stop the next agent cannot
+tell what lies below the ceilings from a replay, and up to ten seconds of each stream are refused.`,
 		Args: cobra.NoArgs,
 	}
 	whereFlags(cmd, &at)

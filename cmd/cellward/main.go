@@ -77,7 +77,7 @@ func markUsage(cmd *cobra.Command) {
 		cmd.RunE = func(cmd *cobra.Command, args []string) error { return run(cmd, args) }
 		pre := cmd.PreRunE
 		cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
-			if err := cmd.ValidateRequiredFlags(); err != nil {
+			if err := errors.Join(cmd.ValidateRequiredFlags(), cmd.ValidateFlagGroups()); err != nil {
 				return usageError{err}
 			}
 			if pre != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/cellward/cellward/agent/demo"
 	"github.com/cellward/cellward/agent/station"
 	"github.com/cellward/cellward/crypto/tpm/swtpm"
+	"github.com/cellward/cellward/loader"
 )
 
 // restoreState puts a copy of a state folder in the folder's place.
@@ -62,6 +63,39 @@ func TestStateOfAnEarlierRun(t *testing.T) {
 	refused(t, l, "another generation than the hardware shows")
 	restoreState(t, current, l.GatewayState())
 	runOnce(t, l)
+
+	// Without the state, and with it the floors, it is no new gateway either.
+	files, err := filepath.Glob(filepath.Join(l.GatewayState(), "epochs.*.state"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("state files: %v, %v", files, err)
+	}
+	if err := os.Remove(files[0]); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, l, "another generation than the hardware shows")
+
+	// After a reboot, too, protected identifiers are closed, although nothing can be verified.
+	if err := l.Reboot(); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, l, "another generation than the hardware shows")
+	behind, err := l.TapStack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range l.Binding().Nodes[0].Streams {
+		for _, size := range []int{loader.CANMTU, loader.CANFDMTU} {
+			if err := l.Buses[0].WriteGateway(&loader.CANFrame{ID: uint32(s.CANID), Len: 8}, size); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := behind.Finish(); err != nil {
+		t.Fatal(err)
+	}
+	if n := behind.ProtectedFrames(); n != 0 {
+		t.Errorf("%d protected frames reached the CAN stack of a gateway without a state", n)
+	}
 }
 
 // TestRetire retires an epoch. Whoever kept the folder from before has nothing: the folder is refused, and the TPM itself

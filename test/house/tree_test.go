@@ -24,7 +24,6 @@ type goFile struct {
 	path      string // from the root of the tree, with slashes
 	test      bool   // a _test.go file
 	generated bool
-	fset      *token.FileSet
 	ast       *ast.File
 }
 
@@ -116,8 +115,9 @@ func read(t *testing.T, rel string) []byte {
 }
 
 // units parses all Go files of the tree that belong to packages.
-func units(t *testing.T) []*unit {
+func units(t *testing.T) (*token.FileSet, []*unit) {
 	t.Helper()
+	fset := token.NewFileSet()
 	type key struct {
 		dir      string
 		external bool
@@ -128,7 +128,6 @@ func units(t *testing.T) []*unit {
 		if path.Ext(p) != ".go" || hidden(dir) {
 			continue
 		}
-		fset := token.NewFileSet()
 		f, err := parser.ParseFile(fset, p, read(t, p), parser.ParseComments|parser.SkipObjectResolution)
 		if err != nil {
 			t.Fatal(err)
@@ -140,12 +139,12 @@ func units(t *testing.T) []*unit {
 			byKey[k] = u
 		}
 		u.files = append(u.files, &goFile{
-			path: p, test: strings.HasSuffix(p, "_test.go"), generated: ast.IsGenerated(f), fset: fset, ast: f,
+			path: p, test: strings.HasSuffix(p, "_test.go"), generated: ast.IsGenerated(f), ast: f,
 		})
 	}
 	all := slices.Collect(maps.Values(byKey))
 	slices.SortFunc(all, func(a, b *unit) int { return strings.Compare(a.dir+a.name, b.dir+b.name) })
-	return all
+	return fset, all
 }
 
 // hidden reports whether the go tool leaves a folder out.
