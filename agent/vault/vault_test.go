@@ -318,7 +318,8 @@ func FuzzOpen(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if state, err := v.Load(); err == nil && !bytes.Equal(b, good) {
+		// Seeds of other processes of this fuzzer are whole files too, with other keys.
+		if state, err := v.Load(); err == nil && string(state) != "state" {
 			t.Fatalf("accepted %x as %x", b, state)
 		}
 	})
