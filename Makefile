@@ -11,15 +11,21 @@ TOOLS     := $(GO) tool -modfile=.ci/tools/go.mod
 DEMO_ARGS ?=
 TEST_ARGS ?=
 FUZZTIME  ?= 10s
+BENCH     ?= ^BenchmarkPipeline$$
+BENCHTIME ?= 2000000x
+BENCH_PACKAGES ?= ./test/bench ./agent
 C_FILES   := $(shell git ls-files '*.c' '*.h' 2>/dev/null | grep -v '^vmlinux.h$$')
 
 # The product is built without cgo; only the race detector of `make test` needs it.
 export CGO_ENABLED ?= 0
 
-# Debian packages: what the demonstration and the tests run, and what regenerating and linting need on top.
+# Debian packages: what the demonstration runs, what the tests run on top (the readers in other languages, the model of the
+# ring), and what regenerating and linting need.
 RUN_PACKAGES := swtpm bpftool tpm2-tools
+TEST_PACKAGES := g++ python3 valgrind libc6-dbg spin
 DEV_PACKAGES := clang-19 llvm-19 clang-format-19 libbpf-dev
 RUN_COMMANDS := swtpm bpftool tpm2_getcap
+TEST_COMMANDS := g++ python3 valgrind spin
 DEV_COMMANDS := $(CLANG) $(STRIP) $(CFORMAT)
 
 # $(call need,COMMANDS,PACKAGES): install PACKAGES when one of COMMANDS is missing, or say how.
@@ -38,13 +44,16 @@ define need
 	fi
 endef
 
-.PHONY: help setup setup-dev build generate demo test fuzz lint bench clean
+.PHONY: help setup setup-test setup-dev build generate demo test fuzz lint bench clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## install what the demonstration and the tests need (apt, as root)
+setup: ## install what the demonstration needs (apt, as root)
 	$(call need,$(RUN_COMMANDS),$(RUN_PACKAGES))
+
+setup-test: setup ## install what the tests need as well
+	$(call need,$(TEST_COMMANDS),$(TEST_PACKAGES))
 
 setup-dev: setup ## install what generate and lint need as well
 	$(call need,$(DEV_COMMANDS),$(DEV_PACKAGES))
@@ -59,7 +68,7 @@ demo: setup build ## run the whole line on this machine: own swtpm, own bus, rea
 	@echo "demo: simulated battery pack -> sealed CAN FD frames -> eBPF filter -> verified samples (20 s)"
 	bin/cellward demo $(DEMO_ARGS)
 
-test: setup ## run all tests, with the race detector where it can run
+test: setup-test ## run all tests, with the race detector where it can run
 	@race=""; if command -v gcc >/dev/null && [ "$$($(GO) env GOARCH)" = amd64 ]; then race="-race"; fi; \
 	echo "test: all packages $${race:-(no race detector: it needs gcc on amd64)}; a few minutes on 2 cores"; \
 	if [ "$$(id -u)" -ne 0 ]; then echo "test: not root, so tests of the kernel data path will say that they are skipped"; fi; \
@@ -76,8 +85,8 @@ lint: setup-dev ## gofmt, go vet, staticcheck, clang-format
 	@if [ -n "$(C_FILES)" ]; then $(CFORMAT) --dry-run --Werror $(C_FILES); fi
 	@echo "lint: clean"
 
-bench: setup ## run the benchmarks
-	$(GO) test -run '^$$' -bench . -benchmem ./...
+bench: setup ## time each step of the data path (an op is a frame)
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem $(BENCH_PACKAGES)
 
 clean: ## remove what was built
 	rm -rf bin coverage.out

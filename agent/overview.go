@@ -108,3 +108,7 @@ func ReadOverview(ctx context.Context, w Where) (*Overview, error) {
 }
 
 func isPermission(err error) bool { return errors.Is(err, os.ErrPermission) }
+
+// TablesHash identifies what gives the slots and indexes of the pinned tables of a set their meaning: the binding hash with
+// which an agent opens them.
+func TablesHash(set *policy.Set) ([32]byte, error) { return layoutOf(set) }

@@ -441,3 +441,9 @@ func (i *inspector) readNodes() error {
 	}
 	return nil
 }
+
+// StandardBPFFS is where a bpffs is mounted by convention.
+const StandardBPFFS = bpffsStandard
+
+// OnBPFFS reports whether path, or the nearest folder above it that exists, lies in a bpffs.
+func OnBPFFS(path string) (bool, error) { return onBPFFS(path) }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"structs"
-	"sync/atomic"
 
 	"github.com/cellward/cellward/bpf/can"
 )
@@ -104,12 +103,12 @@ type Window struct {
 
 	// HighestHint may lag behind the highest committed counter and must never be ahead of it: the filter
 	// refuses what is a window's size behind it. So it is stored after the commit that it speaks of.
-	HighestHint atomic.Uint64
+	HighestHint Word
 
 	// Committed counts commits, Published counts samples published. Commit comes first, so after a crash
 	// their difference is the number of samples that were lost in it.
-	Committed atomic.Uint64
-	Published atomic.Uint64
+	Committed Word
+	Published Word
 
 	_ [5]uint64
 }

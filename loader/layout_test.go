@@ -4,6 +4,7 @@ package loader
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"reflect"
 	"strings"
@@ -184,7 +185,7 @@ func TestVerdictNames(t *testing.T) {
 			t.Errorf("verdict %d is %s, its counter is %s at %d", i, name, m.Name, m.Offset.Bytes())
 		}
 	}
-	if got := Verdict(NumVerdicts).String(); got != "verdict(32)" {
+	if got, want := Verdict(NumVerdicts).String(), fmt.Sprintf("verdict(%d)", NumVerdicts); got != want {
 		t.Errorf("unknown verdict is %q", got)
 	}
 }

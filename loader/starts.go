@@ -21,7 +21,7 @@ type StartTable struct {
 	epoch [NodeEpochs]EpochStarts
 
 	// HighestVerified is the highest counter that verified from this node, on any stream. It only rises.
-	HighestVerified atomic.Uint64
+	HighestVerified Word
 
 	_ [7]uint64
 }

@@ -160,10 +160,19 @@ func (f *filter) verdicts(tb testing.TB) (since loader.Counts) {
 	return since
 }
 
-// lay runs a candidate n times through the filter.
+// lay runs a frame n times through the filter, into an empty ring.
 func (f *filter) lay(tb testing.TB, frame []byte, n int) {
 	tb.Helper()
-	must[uint32](tb)(f.prog.Run(&ebpf.RunOptions{Data: frame, Repeat: uint32(n)}))
+	must[uint32](tb)(f.prog.Run(&ebpf.RunOptions{Data: frame, Repeat: uint32(n), Reset: f.undo(tb)}))
+}
+
+// undo returns what takes back a test run that a signal has ended early: it begins anew then.
+func (f *filter) undo(tb testing.TB) func() {
+	return func() {
+		f.reopen(tb)
+		f.empty(tb)
+		f.verdicts(tb)
+	}
 }
 
 // empty gives all records back.

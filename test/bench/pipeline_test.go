@@ -59,26 +59,24 @@ func BenchmarkPipeline(b *testing.B) {
 func (f *filter) measure(b *testing.B, c testCase) {
 	per := make([]float64, 0, b.N/turn+1)
 	f.verdicts(b)
+	undo := f.undo(b)
 	b.ReportAllocs()
 	b.ResetTimer()
-	frames := 0
-	for frames < b.N {
-		n := min(b.N-frames, turn)
-		_, mean, err := f.prog.Benchmark(c.frame, n, nil)
+	for left := b.N; left > 0; left -= turn {
+		n := uint64(min(left, turn))
+		_, mean, err := f.prog.Benchmark(c.frame, int(n), undo)
 		if err != nil {
 			b.Fatal(err)
 		}
 		per = append(per, float64(mean.Nanoseconds()))
-		frames += n
 		b.StopTimer()
+		if got := f.verdicts(b); got[c.want] != n || got.Total() != n {
+			b.Fatalf("%d frames, verdicts %v", n, got)
+		}
 		f.empty(b)
 		b.StartTimer()
 	}
-	b.StopTimer()
 	report(b, per)
-	if got := f.verdicts(b); got[c.want] != uint64(frames) || got.Total() != uint64(frames) {
-		b.Fatalf("%d frames, verdicts %v", frames, got)
-	}
 }
 
 // measureReader times a function that takes a batch out of the ring and looks at each record.

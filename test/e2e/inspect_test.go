@@ -4,13 +4,16 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"maps"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/cellward/cellward/agent"
 	"github.com/cellward/cellward/agent/demo"
+	"github.com/cellward/cellward/agent/doctor"
 	"github.com/cellward/cellward/loader"
 )
 
@@ -113,5 +116,53 @@ func TestStatusOfTheKernel(t *testing.T) {
 		if !strings.Contains(text, want) {
 			t.Errorf("text has no %q:\n%s", want, text)
 		}
+	}
+}
+
+// TestDoctor examines a laboratory with a running agent, then with its interface down.
+func TestDoctor(t *testing.T) {
+	needRoot(t)
+	l := newLab(t, demo.LabOptions{Frames: 10_000, SoftwareEdge: true}, time.Second)
+	gateway, err := l.StartAgent(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	examine := func() (r doctor.Report, exit int) {
+		t.Helper()
+		out, err := exec.CommandContext(t.Context(), program(), "doctor", "--policy", l.PolicyPath(), "--binding", l.BindingPath(), "-o", "json").Output()
+		var failed *exec.ExitError
+		if errors.As(err, &failed) {
+			exit = failed.ExitCode()
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(out, &r); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return r, exit
+	}
+	well, exit := examine()
+	if exit != 0 || well.Fail != 0 || len(well.Find("interface.filter")) != 1 || well.Find("interface.filter")[0].Severity != doctor.OK ||
+		!strings.Contains(well.Find("state.lock")[0].What, "in use by the agent") {
+		t.Errorf("exit %d: %+v", exit, well)
+	}
+	links, err := loader.DialLinks()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer links.Close()
+	can0, err := links.ByName("can0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := links.SetDown(can0.Index); err != nil {
+		t.Fatal(err)
+	}
+	down, exit := examine()
+	if f := down.Find("interface.up"); exit != 1 || down.Fail != 1 || len(f) != 1 || f[0].Severity != doctor.Fail || f[0].Help != "ip link set can0 up" {
+		t.Errorf("exit %d: %+v", exit, down)
+	}
+	if err := gateway.Stop(); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -123,8 +123,8 @@ func checkKilled(t *testing.T, l *demo.Lab, got *readings, sealed demo.SealCount
 // TestCleanRestart stops and starts the agent cleanly under load: nothing is lost and nothing doubled.
 func TestCleanRestart(t *testing.T) {
 	needRoot(t)
-	const simulated, speed = 60 * time.Second, 25
-	l := newLab(t, demo.LabOptions{Frames: 50_000}, simulated)
+	const simulated, speed = 150 * time.Second, 60 // 20,400 frames a second
+	l := newLab(t, demo.LabOptions{Frames: 100_000}, simulated)
 	gateway, err := l.StartAgent(t.Context())
 	if err != nil {
 		t.Fatal(err)

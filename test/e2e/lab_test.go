@@ -46,7 +46,7 @@ func newLab(t *testing.T, o demo.LabOptions, d time.Duration) *demo.Lab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.Program, o.Policy = program, p
+	o.Program, o.Policy = program(), p
 	if o.Binding, _, err = demo.BindingFor(p, sum, layout); err != nil {
 		t.Fatal(err)
 	}

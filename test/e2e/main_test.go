@@ -2,6 +2,8 @@
 
 // Package e2e tests the product as it is run: the built program's processes, real swtpms, a CAN bus, network namespaces of the
 // tests' own. It needs root; without it every test says that it is skipped.
+//
+// The package may import everything of this module.
 package e2e
 
 import (
@@ -17,11 +19,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// insideVariable marks the process that runs in the private namespace.
-const insideVariable = "CELLWARD_E2E_INSIDE"
+const (
+	// insideVariable marks the process that runs in the private namespace.
+	insideVariable = "CELLWARD_E2E_INSIDE"
+	// programVariable holds the path of the built cellward.
+	programVariable = "CELLWARD_E2E_PROGRAM"
+)
 
-// program is the built cellward; empty when this is not root.
-var program string
+// program returns the path of the built cellward; empty when this is not root.
+func program() string { return os.Getenv(programVariable) }
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -55,11 +61,15 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	program = filepath.Join(dir, "cellward")
-	build := exec.Command("go", "build", "-o", program, "github.com/cellward/cellward/cmd/cellward")
+	built := filepath.Join(dir, "cellward")
+	build := exec.Command("go", "build", "-o", built, "github.com/cellward/cellward/cmd/cellward")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "e2e: build the program: %v\n%s", err, out)
+		return 1
+	}
+	if err := os.Setenv(programVariable, built); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
 		return 1
 	}
 	return m.Run()
@@ -68,7 +78,7 @@ func run(m *testing.M) int {
 // needRoot skips a test that cannot run.
 func needRoot(t *testing.T) {
 	t.Helper()
-	if program == "" {
+	if program() == "" {
 		t.Skip("needs root: it makes namespaces and loads an eBPF filter")
 	}
 }
@@ -89,7 +99,7 @@ func shared(t *testing.T, name string) string {
 // cellward runs the program and returns its output; it fails the test if the program fails.
 func cellward(t *testing.T, ctx context.Context, args ...string) []byte {
 	t.Helper()
-	cmd := exec.CommandContext(ctx, program, args...)
+	cmd := exec.CommandContext(ctx, program(), args...)
 	out, err := cmd.Output()
 	if err != nil {
 		var exit *exec.ExitError

@@ -68,7 +68,7 @@ func logLab(t *testing.T, path string) (*demo.Lab, map[string]string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := demo.NewLab(t.Context(), demo.LabOptions{Program: program, Policy: p, Binding: b, Frames: 2 * sum.Frames})
+	l, err := demo.NewLab(t.Context(), demo.LabOptions{Program: program(), Policy: p, Binding: b, Frames: 2 * sum.Frames})
 	if err != nil {
 		t.Fatal(err)
 	}

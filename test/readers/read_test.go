@@ -86,6 +86,12 @@ func TestIdentical(t *testing.T) {
 // copied batch.
 func TestLongBodies(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 1))
+	type example struct {
+		bodyMax int
+		path    string
+		want    []ring.Sample
+	}
+	var examples []example
 	for _, bodyMax := range []int{1, 16, 17, 80, 2020, 65535} {
 		p := newProducer(t, ring.Config{Streams: plainStreams(1), Slots: 8, BodyMax: bodyMax})
 		path := socketPath(t)
@@ -101,22 +107,24 @@ func TestLongBodies(t *testing.T) {
 		if err := p.Publish(batch); err != nil {
 			t.Fatal(err)
 		}
-		want := readAll(t, path, 8)
-		each(t, func(t *testing.T, s subject) {
-			c := s.shell(t)
-			c.want("ok", "open %s oldest 0 -1", path)
+		examples = append(examples, example{bodyMax, path, readAll(t, path, 8)})
+	}
+	each(t, func(t *testing.T, s subject) {
+		c := s.shell(t)
+		for _, e := range examples {
+			c.want("ok", "open %s oldest 0 -1", e.path)
 			lines := c.ask("next 8 -1")
 			if len(lines) != 9 {
 				t.Fatal(len(lines), lines[0])
 			}
-			for i := range want {
-				if lines[1+i] != sampleLine(&want[i]) {
-					t.Fatalf("bodies of up to %d bytes: position %d differs", bodyMax, want[i].Position)
+			for i := range e.want {
+				if lines[1+i] != sampleLine(&e.want[i]) {
+					t.Fatalf("bodies of up to %d bytes: position %d differs", e.bodyMax, e.want[i].Position)
 				}
 			}
-			c.want(sampleLine(&want[7]), "latest 0")
-		})
-	}
+			c.want(sampleLine(&e.want[7]), "latest 0")
+		}
+	})
 }
 
 // TestStreams: every reader shows the stream table that the Go reader shows.

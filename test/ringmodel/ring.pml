@@ -27,9 +27,12 @@
  *	COPIES   samples that the reader copies between two looks at the intent
  *	RING, LATEST   which of the readers is there
  *	KILL     the producer may be killed between any two stores
+ *	TSO, TORN_ONLY   see above and below
  *
  * Seeded bugs, each of which must be found: NO_INTENT, LATE_INTENT, NO_BARRIER_AFTER_INTENT, PLAIN_TAIL,
  * NO_BARRIER_AFTER_TAIL, LATE_BEGIN, NO_SECOND_LOOK, NO_FENCE, MISSED_TWICE.
+ *
+ *	spin -a -DRING ring.pml && gcc -O2 -DSAFETY -o pan pan.c && ./pan -m500000
  */
 
 #ifndef SLOTS
@@ -221,6 +224,16 @@ end:
 #define LEAST(a, b) ((a) < (b) -> (a) : (b))
 #define MOST(a, b) ((a) > (b) -> (a) : (b))
 
+/*
+ * A reader refuses a sample whose first word, the marker, is not that of the position. With TORN_ONLY this counts as
+ * good, so what is found is a mixture that a reader would have delivered.
+ */
+#ifdef TORN_ONLY
+#define ACCEPTABLE(i) (copy[(i) / WORDS * WORDS] != first + (i) / WORDS + 1)
+#else
+#define ACCEPTABLE(i) false
+#endif
+
 #ifdef RING
 active proctype Reader()
 {
@@ -280,7 +293,8 @@ active proctype Reader()
 				i = torn * WORDS;
 				do
 				:: i < count * WORDS ->
-					assert(copy[i] == first + i / WORDS + 1); /* whole, and the right one */
+					/* Whole, and the right one. */
+					assert(copy[i] == first + i / WORDS + 1 || ACCEPTABLE(i));
 					i++
 				:: else -> break
 				od;
