@@ -2,9 +2,7 @@
 
 package loader
 
-import (
-	"testing"
-)
+import "testing"
 
 // BenchmarkTUN times what it takes to bring a frame through the attached filter from user space.
 func BenchmarkTUN(b *testing.B) {
