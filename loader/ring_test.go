@@ -10,7 +10,6 @@ import (
 	"testing"
 	"unsafe"
 
-	"github.com/cilium/ebpf/ringbuf"
 	"pgregory.net/rapid"
 )
 
