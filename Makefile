@@ -14,7 +14,7 @@ FUZZTIME  ?= 10s
 BENCH     ?= ^BenchmarkPipeline$$
 BENCHTIME ?= 2000000x
 BENCH_PACKAGES ?= ./test/bench ./agent
-C_FILES   := $(shell git ls-files '*.c' '*.h' 2>/dev/null | grep -v '^vmlinux.h$$')
+C_FILES   := $(shell git ls-files '*.c' '*.h' '*.cpp' '*.hpp' 2>/dev/null | grep -v '^vmlinux.h$$')
 
 # The product is built without cgo; only the race detector of `make test` needs it.
 export CGO_ENABLED ?= 0
@@ -22,7 +22,7 @@ export CGO_ENABLED ?= 0
 # Debian packages: what the demonstration runs, what the tests run on top (the readers in other languages, the model of the
 # ring), and what regenerating and linting need.
 RUN_PACKAGES := swtpm bpftool tpm2-tools
-TEST_PACKAGES := g++ python3 valgrind libc6-dbg spin
+TEST_PACKAGES := g++ python3 python3-numpy valgrind libc6-dbg spin
 DEV_PACKAGES := clang-19 llvm-19 clang-format-19 libbpf-dev
 RUN_COMMANDS := swtpm bpftool tpm2_getcap
 TEST_COMMANDS := g++ python3 valgrind spin

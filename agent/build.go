@@ -114,7 +114,7 @@ func (b *BuildInfo) WriteText(w io.Writer) error {
 	if b.Modified {
 		commit += " with changes"
 	}
-	fmt.Fprintf(t, "source\t%s %s\n", commit, b.Time)
+	fmt.Fprintf(t, "source\t%s\n", strings.TrimSpace(commit+" "+b.Time))
 	if b.Filter.Error != "" {
 		fmt.Fprintf(t, "filter\t%s\n", b.Filter.Error)
 	} else {

@@ -18,7 +18,8 @@ func LockMemory() error {
 	}
 	unlimited := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
 	if limit.Cur != unix.RLIM_INFINITY {
-		if err := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unlimited); err != nil {
+		err := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unlimited)
+		if err != nil && !mayLock() {
 			return fmt.Errorf("lift limit of locked memory: %w", err)
 		}
 	}
@@ -39,4 +40,14 @@ func Harden() error {
 		return fmt.Errorf("set core limit to zero: %w", err)
 	}
 	return nil
+}
+
+// mayLock says that the process has CAP_IPC_LOCK, for which the limit does not count.
+func mayLock() bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return false
+	}
+	return data[unix.CAP_IPC_LOCK/32].Effective&(1<<(unix.CAP_IPC_LOCK%32)) != 0
 }

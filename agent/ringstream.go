@@ -15,9 +15,7 @@ func ringStream(s *policy.ResolvedStream) ring.Stream {
 		ID: s.ID, SourceID: s.SourceID, Name: streamName(s), Source: s.Source, Interface: s.Interface.Name,
 		CANID: uint32(s.CANID), Period: s.Period, Sensitivity: ringSensitivity(s.Sensitivity),
 	}
-	for i := range s.Signals {
-		r.Signals = append(r.Signals, ringSignals(&s.Signals[i])...)
-	}
+	r.Signals = ringSignals(s.Signals)
 	return r
 }
 
@@ -41,9 +39,38 @@ func ringSensitivity(s policy.Sensitivity) ring.Sensitivity {
 	}
 }
 
-// ringSignals turns a signal into one entry per value of its multiplexor. Names are unique in a stream, so entries of a
-// signal with several values have theirs behind an @.
-func ringSignals(s *policy.Signal) []ring.Signal {
+// ringSignals lays out the signals of a stream for the ring, where a signal is present under one value of one multiplexor. A
+// signal that is present under several gets an entry for each; names are unique in a stream, so those behind the first are
+// numbered: "page", "page@2", "page@3". What is multiplexed by such a signal is multiplexed by each of its entries.
+func ringSignals(signals []policy.Signal) []ring.Signal {
+	var all []ring.Signal
+	entries := make(map[string][]string)
+	// The documents have refused circles, so each pass finds at least one signal whose multiplexor is laid out.
+	for left := signals; len(left) > 0; {
+		var later []policy.Signal
+		for _, s := range left {
+			if s.Multiplexor != nil && entries[s.Multiplexor.Signal] == nil {
+				later = append(later, s)
+				continue
+			}
+			for _, r := range present(&s, entries) {
+				if n := len(entries[s.Name]); n > 0 {
+					r.Name = fmt.Sprintf("%s@%d", s.Name, n+1)
+				}
+				entries[s.Name] = append(entries[s.Name], r.Name)
+				all = append(all, r)
+			}
+		}
+		if len(later) == len(left) {
+			return all
+		}
+		left = later
+	}
+	return all
+}
+
+// present returns an entry for every way in which a signal can be present.
+func present(s *policy.Signal, entries map[string][]string) []ring.Signal {
 	r := ring.Signal{
 		Name: s.Name, Unit: s.Unit, Start: uint16(s.StartBit), Length: uint16(s.Length), Factor: s.Scale, Offset: s.Offset,
 	}
@@ -56,14 +83,11 @@ func ringSignals(s *policy.Signal) []ring.Signal {
 	if s.Multiplexor == nil {
 		return []ring.Signal{r}
 	}
-	r.Multiplexor = s.Multiplexor.Signal
 	var all []ring.Signal
-	for _, v := range s.Multiplexor.Values {
-		r.MuxValue = v
-		if len(s.Multiplexor.Values) > 1 {
-			r.Name = fmt.Sprintf("%s@%d", s.Name, v)
+	for _, r.Multiplexor = range entries[s.Multiplexor.Signal] {
+		for _, r.MuxValue = range s.Multiplexor.Values {
+			all = append(all, r)
 		}
-		all = append(all, r)
 	}
 	return all
 }

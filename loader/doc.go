@@ -16,6 +16,9 @@
 // The order for a caller is: Open, fill the stream table, Attach, then read rings with a [Poller]. Streams
 // go in first because an identifier is protected from the moment at which its stream is in the table.
 //
+// [Inspect] and [Hooks] tell what is pinned and attached without changing anything, and the Probe functions what the
+// kernel can do.
+//
 // The package also holds what it takes to get at a CAN bus: links over rtnetlink ([Links]), TUN devices that
 // look like CAN interfaces ([TUN]), CAN sockets ([CANConn]) and network namespaces ([Netns]).
 //

@@ -62,6 +62,13 @@ func onOwnThread(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // and never unlock: the thread ends with the goroutine
+		if unix.Gettid() == unix.Getpid() {
+			// The first thread does not end: Go would park it, and /proc/PID would show whatever namespace it is in. It is
+			// held here while another one does the work.
+			defer runtime.UnlockOSThread()
+			done <- onOwnThread(f)
+			return
+		}
 		err := errors.New("function ended its goroutine")
 		defer func() { done <- err }()
 		err = f()

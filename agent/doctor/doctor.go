@@ -145,6 +145,7 @@ type exam struct {
 
 	// What earlier checks have learnt; nil where they could not.
 	set        *policy.Set
+	binding    *policy.Binding // also where the policy is at fault
 	agent      *agent.Status
 	caps       uint64
 	capsKnown  bool
@@ -206,8 +207,8 @@ func (x *exam) unknown(subject string, err error, help string) {
 
 // gateway is the binding's part, or what an installation without one has.
 func (x *exam) gateway() policy.Gateway {
-	if x.set != nil {
-		return x.set.Binding.Gateway
+	if x.binding != nil {
+		return x.binding.Gateway
 	}
 	return policy.Gateway{TPM: defaultTPM, BPFFS: loader.DefaultRoot, Control: policy.Control{Socket: agent.DefaultControlSocket}}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -57,33 +58,35 @@ const (
 	tpmRetry     = 2 * time.Second
 )
 
-func (m *Machine) setDefaults() {
-	set(&m.Release, release)
-	set(&m.ReadFile, os.ReadFile)
-	set(&m.Exists, func(path string) bool { _, err := os.Stat(path); return err == nil })
-	set(&m.LoadFilter, loader.ProbeFilter)
-	set(&m.TryTCX, loader.ProbeTCX)
-	set(&m.TryCAN, tryCAN)
-	set(&m.TryKind, loader.ProbeLinkKind)
-	set(&m.Interface, findInterface)
-	set(&m.Capabilities, capabilities)
-	set(&m.Limit, limit)
-	set(&m.Free, free)
-	set(&m.TPM, examineTPM)
-	set(&m.Agent, askAgent)
-	set(&m.Now, time.Now)
-	set(&m.Synchronised, synchronised)
-	set(&m.Build, agent.Build)
+// thisMachine is the one that this process runs on.
+func thisMachine() Machine {
+	return Machine{
+		Release:      release,
+		ReadFile:     os.ReadFile,
+		Exists:       func(path string) bool { _, err := os.Stat(path); return err == nil },
+		LoadFilter:   loader.ProbeFilter,
+		TryTCX:       loader.ProbeTCX,
+		TryCAN:       tryCAN,
+		TryKind:      loader.ProbeLinkKind,
+		Interface:    findInterface,
+		Capabilities: capabilities,
+		Limit:        limit,
+		Free:         free,
+		TPM:          examineTPM,
+		Agent:        askAgent,
+		Now:          time.Now,
+		Synchronised: synchronised,
+		Build:        agent.Build,
+	}
 }
 
-// set gives a function its default. It is generic because functions can only be compared with nil.
-func set[F ~func() (string, string, error) | ~func(string) ([]byte, error) | ~func(string) bool | ~func() (loader.Program, error) |
-	~func() error | ~func(string) error | ~func(string) (loader.Link, error) | ~func() (uint64, error) |
-	~func(int) (unix.Rlimit, error) | ~func(string) (uint64, bool, error) |
-	~func(context.Context, string, tpm.Name) (*tpm.Health, error) | ~func(context.Context, string) (agent.Status, error) |
-	~func() time.Time | ~func() (bool, error) | ~func() agent.BuildInfo](field *F, def F) {
-	if *field == nil {
-		*field = def
+// setDefaults fills the fields that are nil, all of which are functions.
+func (m *Machine) setDefaults() {
+	to, from := reflect.ValueOf(m).Elem(), reflect.ValueOf(thisMachine())
+	for i := range to.NumField() {
+		if to.Field(i).IsNil() {
+			to.Field(i).Set(from.Field(i))
+		}
 	}
 }
 

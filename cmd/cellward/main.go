@@ -4,6 +4,8 @@
 // and hands them to readers. Each verb has a file of its own; what it does lives in the packages under agent.
 //
 // Exit status: 0 good, 1 failed, 2 the command line was not understood.
+//
+// It may import agent and the packages under it.
 package main
 
 import (
@@ -55,7 +57,7 @@ func newCommand() *cobra.Command {
 	}
 	root.AddCommand(
 		newRunCommand(), newSealCommand(), newReadCommand(), newDemoCommand(), newKeysCommand(), newPolicyCommand(),
-		newStatusCommand(), newDetachCommand(), newVersionCommand(),
+		newStatusCommand(), newDoctorCommand(), newDetachCommand(), newVersionCommand(),
 	)
 	markUsage(root)
 	return root

@@ -15,6 +15,18 @@ func kernels() []kernel {
 			lanes: 4, open: openVAES512, seal: sealVAES512, tag: tagVAES512, crypt: cryptVAES512,
 		})
 	}
+	if hasVAES256() {
+		k = append(k, kernel{
+			name: NameVAES256, expand: expandAMD64,
+			lanes: 2, open: openVAES256, seal: sealVAES256, tag: tagAESNI, crypt: cryptAESNI,
+		})
+	}
+	if hasAES() {
+		k = append(k, kernel{
+			name: NameAESNI, expand: expandAMD64,
+			lanes: 2, open: openAESNI, seal: sealAESNI, tag: tagAESNI, crypt: cryptAESNI,
+		})
+	}
 	return k
 }
 
@@ -30,6 +42,15 @@ func hasVAES512() bool {
 		cpu.X86.HasAVX512VAES && cpu.X86.HasAVX512VPCLMULQDQ && cpu.X86.HasBMI2 && cpu.X86.HasPOPCNT
 }
 
+// hasVAES256 reads the flags of VAES and VPCLMULQDQ itself: package cpu knows them on CPUs with AVX-512 only. It does
+// say whether the operating system keeps the registers.
+func hasVAES256() bool {
+	const vaes, vpclmulqdq = 1 << 9, 1 << 10
+	return hasAES() && cpu.X86.HasAVX && cpu.X86.HasAVX2 && cpuidVAES()&(vaes|vpclmulqdq) == vaes|vpclmulqdq
+}
+
+func cpuidVAES() (ecx uint32)
+
 //go:noescape
 func expandAMD64(slot *keySlot, key *[KeySize]byte, iv *[IVSize]byte)
 
@@ -44,3 +65,21 @@ func tagVAES512(slot *keySlot, record *byte, n int, write bool) (same bool)
 
 //go:noescape
 func cryptVAES512(slot *keySlot, record *byte, n int, dst *byte)
+
+//go:noescape
+func openAESNI(ops *Op, groups int) (done, accepted int)
+
+//go:noescape
+func sealAESNI(ops *Op, groups int) (done int)
+
+//go:noescape
+func tagAESNI(slot *keySlot, record *byte, n int, write bool) (same bool)
+
+//go:noescape
+func cryptAESNI(slot *keySlot, record *byte, n int, dst *byte)
+
+//go:noescape
+func openVAES256(ops *Op, groups int) (done, accepted int)
+
+//go:noescape
+func sealVAES256(ops *Op, groups int) (done int)

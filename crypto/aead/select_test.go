@@ -92,9 +92,16 @@ func TestSelectOnThisMachine(t *testing.T) {
 // so that one asked for too much would be noticed.
 func TestEveryEngineOfThisCPU(t *testing.T) {
 	want := []string{NameStd}
-	if runtime.GOOS == "linux" && runtime.GOARCH == "amd64" {
+	if runtime.GOOS == "linux" {
+		// Package cpu sets the flags of the CPU it runs on; those of others are false.
 		if cpu.X86.HasAVX512VAES && cpu.X86.HasAVX512VPCLMULQDQ && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512VL {
-			want = append(want, NameVAES512)
+			want = append(want, NameVAES512, NameVAES256)
+		}
+		if cpu.X86.HasAES && cpu.X86.HasPCLMULQDQ {
+			want = append(want, NameAESNI)
+		}
+		if cpu.ARM64.HasAES && cpu.ARM64.HasPMULL {
+			want = append(want, NameAESE)
 		}
 	}
 	got := Available()

@@ -17,8 +17,9 @@ the C reader, compiled as a library,
 
     cc -O2 -shared -fPIC -DCELLWARD_RING_IMPLEMENTATION -x c cellward_ring.h -o libcellward_ring.so -pthread
 
-which it looks for in the environment variable CELLWARD_RING_LIBRARY, beside this file, and among the system's libraries.
-Without it open() fails there. A library that is named, as an argument or in the environment, is used on any machine.
+which it looks for in the environment variable CELLWARD_RING_LIBRARY, beside this file, and among the system's
+libraries. Without it open() fails there. A library that is named, as an argument or in the environment, is used on any
+machine.
 
 Waiting needs no polling: futex_waitv(2) on the tail through ctypes, and a thread that watches the connection. Where
 that is not to be had (no ctypes, Linux before 5.16, a sandbox) the reader sleeps on the connection for 1 to 20 ms at a
@@ -200,7 +201,8 @@ class Stream:
         for signal in self.signals:
             if signal.bytes > len(body):
                 continue
-            if signal.multiplexor is not None and self._selector(signal.multiplexor, body, selectors) != signal.mux_value:
+            mux = signal.multiplexor
+            if mux is not None and self._selector(mux, body, selectors) != signal.mux_value:
                 continue
             raw = _extract(body, signal)
             physical: float = raw
@@ -234,7 +236,7 @@ class Stream:
         return known[index]
 
     def decode_array(self, records) -> Dict[str, "numpy.ndarray"]:
-        """Decodes samples of this stream, as Reader.next_array returns them: name -> float64 per sample, NaN if absent."""
+        """Decodes samples of this stream, as Reader.next_array returns them: name -> float64 each, NaN if absent."""
         if len(records) and not (records["stream"] == self.index).all():
             raise ValueError("decode samples of stream %s: there are others among them" % self.name)
         raws: Dict[int, tuple] = {}
@@ -273,7 +275,8 @@ class Stream:
 class Sample:
     """One verified sample."""
 
-    __slots__ = ("position", "stream", "epoch", "counter", "source_time", "flags", "receive_time", "publish_time", "body")
+    __slots__ = ("position", "stream", "epoch", "counter", "source_time", "flags", "receive_time", "publish_time",
+                 "body")
 
     def __init__(self, position: int, stream: Stream, epoch: int, counter: int, source_time: int, flags: int,
                  receive_time: int, publish_time: int, body: bytes):
@@ -411,9 +414,9 @@ def _find_library(name: Optional[str], machine: str):
         elif ctypes is not None:
             name = ctypes.util.find_library("cellward_ring")
     if name is None:
-        raise RingError("open ring: this processor (%s) may reorder loads, so libcellward_ring.so is needed; make it with: "
-                        "cc -O2 -shared -fPIC -DCELLWARD_RING_IMPLEMENTATION -x c cellward_ring.h -o libcellward_ring.so "
-                        "-pthread" % machine)
+        raise RingError("open ring: this processor (%s) may reorder loads, so libcellward_ring.so is needed; make it "
+                        "with: cc -O2 -shared -fPIC -DCELLWARD_RING_IMPLEMENTATION -x c cellward_ring.h "
+                        "-o libcellward_ring.so -pthread" % machine)
     if ctypes is None:
         raise RingError("open ring: %s needs ctypes" % name)
     try:
@@ -471,8 +474,8 @@ def _check_header(buffer: bytes, size: int) -> dict:
     if h["endian_tag"] != _ENDIAN_TAG:
         refuse("endian_tag", "%#x: another byte order" % h["endian_tag"])
     if h["major"] != MAJOR_VERSION or h["minor"] < MINOR_VERSION:
-        raise VersionError("unknown layout version of the ring: %d.%d, this reader knows %d and needs %d.%d or later" % (
-            h["major"], h["minor"], MAJOR_VERSION, MAJOR_VERSION, MINOR_VERSION))
+        raise VersionError("unknown layout version of the ring: %d.%d, this reader knows %d and needs %d.%d or later" %
+                           (h["major"], h["minor"], MAJOR_VERSION, MAJOR_VERSION, MINOR_VERSION))
     if h["state"] not in (_STATE_READY, _STATE_CLOSED):
         refuse("state", "%d: not ready" % h["state"])
     if not _HEADER.size <= h["header_length"] <= size or h["header_length"] % _LINE:
@@ -776,8 +779,8 @@ class _View:
     def copy(self, position: int, limit: int) -> Tuple[int, int, bytes, int]:
         """Copies up to limit slots from position on: (first, count, their memory, offset in it of the first one).
 
-        What lies between position and first was overwritten before it could be read. A count of 0 with first == position
-        means that there is nothing new.
+        What lies between position and first was overwritten before it could be read. A count of 0 with first ==
+        position means that there is nothing new.
         """
         tail = self.tail()
         if position > tail:
@@ -798,7 +801,8 @@ class _View:
         return first + torn, count - torn, data, torn * self.slot_size
 
     def sample(self, position: int, data: bytes, offset: int) -> Sample:
-        marker, stream, epoch, counter, source_time, flags, length, received, published = _SLOT.unpack_from(data, offset)
+        (marker, stream, epoch, counter, source_time, flags, length, received,
+         published) = _SLOT.unpack_from(data, offset)
         if marker != position + 1 or stream >= len(self.streams) or length > self.body_max:
             raise self._damaged_slot(position, marker, stream, length)
         body = offset + 48
@@ -806,8 +810,8 @@ class _View:
                       data[body : body + length])
 
     def _damaged_slot(self, position: int, marker: int, stream: int, length: int) -> LayoutError:
-        return LayoutError("slots[%d]" % (position % self.slot_count), "position %d has marker %d, stream %d, length %d" % (
-            position, marker, stream, length))
+        return LayoutError("slots[%d]" % (position % self.slot_count),
+                           "position %d has marker %d, stream %d, length %d" % (position, marker, stream, length))
 
     def records(self, position: int, count: int, data: bytes, offset: int):
         """The copied slots as a numpy array, up to the first damaged one."""
@@ -1003,8 +1007,8 @@ class Reader:
         fault = v.memory.word(896)
         state = fault & 0xFFFFFFFF
         return Status(
-            v.generation, (h["major"], h["minor"]), h["producer_pid"], h["created_ns"], v.slot_count, v.body_max, v.tail(),
-            _boottime() - _signed(v.memory.word(768)), h["heartbeat_period_ns"],
+            v.generation, (h["major"], h["minor"]), h["producer_pid"], h["created_ns"], v.slot_count, v.body_max,
+            v.tail(), _boottime() - _signed(v.memory.word(768)), h["heartbeat_period_ns"],
             FAULT_NAMES[state] if state < len(FAULT_NAMES) else "unknown", fault >> 32, v.state() == _STATE_CLOSED,
             self._is_gone())
 
@@ -1014,8 +1018,8 @@ class Reader:
         """The next samples, at most limit, of one producer. Waits for the first one, at most timeout seconds.
 
         [] when nothing came in time, or after interrupt(). Raises ProducerGone after the last sample of a producer that
-        ended, unless reconnect is set; ProducerStale when nothing came and the heartbeat is old, once for each such time
-        span; LayoutError when the ring is damaged. After all but the last the reader goes on where it was.
+        ended, unless reconnect is set; ProducerStale when nothing came and the heartbeat is old, once for each such
+        time span; LayoutError when the ring is damaged. After all but the last the reader goes on where it was.
         """
         found = self._next(limit, timeout)
         if found is None:
@@ -1057,7 +1061,7 @@ class Reader:
             yield from samples
 
     def latest(self, stream: Union[Stream, int]) -> Optional[Sample]:
-        """The newest sample of a stream (or of the one with this index), whatever was read or overwritten; None if none."""
+        """The newest sample of a stream (or of the one with this index), whatever was read or overwritten; or None."""
         self._check_open()
         index = stream.index if isinstance(stream, Stream) else stream
         if not 0 <= index < len(self._view.streams):
@@ -1178,8 +1182,8 @@ class Reader:
         self._pause = min(self._pause * 2, 0.02)
 
     def _patience(self) -> Optional[float]:
-        """Seconds until the heartbeat must be looked at again; None when it is stale now. After it was found stale once,
-        the next complaint comes after another full time span."""
+        """Seconds until the heartbeat must be looked at again; None when it is stale now. After it was found stale
+        once, the next complaint comes after another full time span."""
         after = self._stale_after
         if after is None:
             after = 3e-9 * self._view.header["heartbeat_period_ns"]

@@ -35,14 +35,14 @@ def line_of(position, stream, epoch, counter, source_time, flags, received, publ
 
 
 def line_of_sample(s):
-    return line_of(s.position, s.stream.index, s.epoch, s.counter, s.source_time, s.flags, s.receive_time, s.publish_time,
-                   s.body)
+    return line_of(s.position, s.stream.index, s.epoch, s.counter, s.source_time, s.flags, s.receive_time,
+                   s.publish_time, s.body)
 
 
 def line_of_record(r):
     body = r["body"].tobytes()[: r["length"]]
-    return line_of(r["marker"] - 1, r["stream"], r["epoch"], r["counter"], r["source_time"], r["flags"], r["receive_time"],
-                   r["publish_time"], body)
+    return line_of(r["marker"] - 1, r["stream"], r["epoch"], r["counter"], r["source_time"], r["flags"],
+                   r["receive_time"], r["publish_time"], body)
 
 
 class Shell:
@@ -89,13 +89,14 @@ class Shell:
             for g in s.signals:
                 lines.append("\t".join(map(str, (
                     "signal", g.name, g.unit, g.start, g.length, int(g.big_endian), g.value_type,
-                    -1 if g.multiplexor is None else g.multiplexor, g.mux_value, "%.17g" % g.factor, "%.17g" % g.offset))))
+                    -1 if g.multiplexor is None else g.multiplexor, g.mux_value, "%.17g" % g.factor,
+                    "%.17g" % g.offset))))
         return lines
 
     def status(self):
         s = self.ring.status()
-        return ["status generation=%x version=%d.%d pid=%d created=%d slots=%d body_max=%d published=%d period=%d fault=%s "
-                "changes=%d closed=%d gone=%d" % (
+        return ["status generation=%x version=%d.%d pid=%d created=%d slots=%d body_max=%d published=%d period=%d "
+                "fault=%s changes=%d closed=%d gone=%d" % (
                     s.generation, *s.version, s.producer_pid, s.created_ns, s.slot_count, s.body_max, s.published,
                     s.heartbeat_period_ns, s.fault, s.fault_changes, s.closed, s.gone)]
 
@@ -132,7 +133,8 @@ class Shell:
         if not self.options.numpy:
             return ["value\t%s\t%d\t%.17g" % (v.signal.name, v.raw & MASK, v.physical) for v in s.decode(body)]
         numpy = cellward_ring.numpy
-        record = numpy.zeros(1, [("stream", "u4"), ("length", "u2"), ("body", "u1", (max(self.ring.status().body_max, 1),))])
+        room = max(self.ring.status().body_max, 1)
+        record = numpy.zeros(1, [("stream", "u4"), ("length", "u2"), ("body", "u1", (room,))])
         record["stream"], record["length"] = s.index, len(body)
         record["body"] = 0xEE  # what lies behind a body means nothing
         record["body"][0][: len(body)] = numpy.frombuffer(body, "u1")

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package doctor
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cellward/cellward/agent"
+	"github.com/cellward/cellward/loader"
+)
+
+func bpffsMounted(x *exam) {
+	root := x.gateway().BPFFS
+	if strings.ContainsRune(filepath.Base(root), '.') {
+		x.fail(root, "the last name contains a dot, which a bpffs does not allow", "the agent does not start", "cellward policy show "+x.opts.Binding)
+		return
+	}
+	on, err := loader.OnBPFFS(root)
+	switch {
+	case err != nil:
+		x.unknown(root, err, x.asRoot())
+	case on:
+		x.ok(root, "lies in a bpffs")
+	case x.has(unix.CAP_SYS_ADMIN):
+		x.ok(root, "lies in no bpffs; the agent mounts one")
+	default:
+		x.fail(root, "lies in no bpffs, and this process may not mount one", "what is pinned keeps protecting when the agent is dead; without, it does not start",
+			"mount -t bpf bpf "+loader.StandardBPFFS)
+	}
+}
+
+func bpffsSafe(x *exam) {
+	root := x.gateway().BPFFS
+	if _, err := os.Stat(root); errors.Is(err, fs.ErrNotExist) {
+		return // the agent makes it, for itself alone
+	}
+	switch where, err := othersMayWrite(root); {
+	case err != nil:
+		x.unknown(root, err, x.asRoot())
+	case where != "":
+		x.fail(root, fmt.Sprintf("%s may be changed by others", where), "who removes the pinned link opens the bus", "chown root "+where+" && chmod go-w "+where)
+	default:
+		x.ok(root, "may be changed by root and this user only")
+	}
+}
+
+func bpffsForeign(x *exam) {
+	if x.inspection == nil {
+		return
+	}
+	if len(x.inspection.Foreign) == 0 {
+		x.ok("", "every name is the agent's")
+		return
+	}
+	x.warn("", "not the agent's: "+strings.Join(x.inspection.Foreign, ", "), "somebody works in the agent's folder, and detach leaves the folder behind",
+		"ls -lR "+x.inspection.Root)
+}
+
+func pinsUsable(x *exam) {
+	if x.inspection == nil || x.set == nil || len(x.inspection.MapIDs)+len(x.inspection.Buses) == 0 {
+		return
+	}
+	m := x.inspection.Meta
+	detach := "cellward detach --binding " + x.opts.Binding
+	const refused = "the agent does not start; what is attached goes on filtering, by the tables of then, until it is detached"
+	tables, err := agent.TablesHash(x.set)
+	switch {
+	case err != nil:
+		x.unknown("", err, "cellward policy show "+x.opts.Binding)
+	case !m.SameLayout:
+		x.fail("", fmt.Sprintf("they have the layout of another build (version %d, %x)", m.LayoutVersion, m.Layout[:4]), refused, detach)
+	case !m.SameBoot:
+		x.fail("", "they are of another boot", refused, detach)
+	case m.Binding != tables:
+		x.fail("", fmt.Sprintf("they are those of another binding (%x, this one is %x)", m.Binding[:4], tables[:4]), refused, detach)
+	case !m.Ready:
+		x.ok("", "an agent was ended before it had filled them; the next one fills them")
+	default:
+		x.ok("", "layout %d, this boot, this binding", m.LayoutVersion)
+	}
+}
