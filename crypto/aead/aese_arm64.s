@@ -319,18 +319,28 @@ done:
 	CMP  $0, R10        \
 	CSET EQ, R10
 
-// REPORT reports on operation i, whose tag was right if V is zero, and leaves Dst in R10 and n or 0 in R11.
+// REPORT reports on operation i, whose tag was right if V is zero, and leaves in R10 where put stores, and in R11 how
+// much. What is done is the same whatever the tag: the plaintext of a PDU that is refused is cleared in its registers,
+// and the zeros go into the frame.
 #define REPORT(i, V, N) \
-	SAME(V)                     \
-	MOVB R10, FIELD(i, Op_OK)   \
-	ADD  R10, R20, R20          \
-	NEG  R10, R10               \
-	AND  R10, N, R11            \
-	MOVD R11, FIELD(i, Op_N)    \
-	MOVD FIELD(i, Op_Dst), R10
+	SAME(V)                      \
+	MOVB R10, FIELD(i, Op_OK)    \
+	ADD  R10, R20, R20           \
+	NEG  R10, R12                \
+	VDUP R12, V18.D2             \
+	VAND V18.B16, V1.B16, V1.B16 \
+	VAND V18.B16, V2.B16, V2.B16 \
+	VAND V18.B16, V3.B16, V3.B16 \
+	AND  R12, N, R11             \
+	MOVD R11, FIELD(i, Op_N)     \
+	MOVD FIELD(i, Op_Dst), R10   \
+	MOVD $scratch-48(SP), R11    \
+	CMP  $0, R12                 \
+	CSEL NE, R10, R11, R10       \
+	MOVD N, R11
 
 // func openAESE(ops *Op, groups int) (done, accepted int)
-TEXT ·openAESE(SB), NOSPLIT, $16-32
+TEXT ·openAESE(SB), NOSPLIT, $64-32
 	MOVD ops+0(FP), R0
 	MOVD groups+8(FP), R1
 	MOVD ZR, R19

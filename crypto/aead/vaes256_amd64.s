@@ -197,16 +197,28 @@ GLOBL shift<>(SB), RODATA|NOPTR, $48
 	VPXOR   SLOT_LENGTH(SLOT)(AX*1), X13, X13 \
 	VPSHUFB reverse<>(SB), X13, X13
 
-// REPORT reports on operation i, whose tag was right if X is zero, and leaves n or 0 in CX.
+// REPORT reports on operation i, whose tag was right if X is zero, and leaves in BX where put stores, and in CX how much.
+// What is done is the same whatever the tag: the plaintext of a PDU that is refused is cleared in its registers, and the
+// zeros go into the frame.
 #define REPORT(i, X, N) \
-	XORL   CX, CX                \
-	VPTEST X, X                  \
-	SETEQ  CX                    \
-	MOVB   CX, FIELD(i, Op_OK)   \
-	ADDQ   CX, accepted+24(FP)   \
-	NEGQ   CX                    \
-	ANDQ   N, CX                 \
-	MOVQ   CX, FIELD(i, Op_N)
+	XORL        CX, CX               \
+	VPTEST      X, X                 \
+	SETEQ       CX                   \
+	MOVB        CX, FIELD(i, Op_OK)  \
+	ADDQ        CX, accepted+24(FP)  \
+	NEGQ        CX                   \
+	VMOVQ       CX, X12              \
+	VPUNPCKLQDQ X12, X12, X12        \
+	VPAND       X12, X1, X1          \
+	VPAND       X12, X2, X2          \
+	VPAND       X12, X3, X3          \
+	LEAQ        scratch-48(SP), BX   \
+	TESTQ       CX, CX               \
+	CMOVQNE     FIELD(i, Op_Dst), BX \
+	ANDQ        N, CX                \
+	MOVQ        CX, FIELD(i, Op_N)   \
+	MOVQ        N, CX                \
+	TESTQ       CX, CX
 
 // put stores the first CX bytes, 1 to 48, of X1, X2, X3 at BX, and not one more. AX and X12 change.
 TEXT put<>(SB), NOSPLIT, $0-0
@@ -271,7 +283,7 @@ done:
 	RET
 
 // func openVAES256(ops *Op, groups int) (done, accepted int)
-TEXT ·openVAES256(SB), NOSPLIT, $8-32
+TEXT ·openVAES256(SB), NOSPLIT, $48-32
 	MOVQ ops+0(FP), R15
 	MOVQ $0, done+16(FP)
 	MOVQ $0, accepted+24(FP)
@@ -318,9 +330,7 @@ group:
 	VEXTRACTI128 $1, Y0, X1
 	VEXTRACTI128 $1, Y2, X3
 	REPORT(0, X11, R10)
-	TESTQ        CX, CX
 	JEQ          second
-	MOVQ         FIELD(0, Op_Dst), BX
 	CALL         put<>(SB)
 
 second:
@@ -329,9 +339,7 @@ second:
 	VEXTRACTI128 $1, Y4, X1
 	VEXTRACTI128 $1, Y2, X3
 	REPORT(1, X13, R11)
-	TESTQ        CX, CX
 	JEQ          next
-	MOVQ         FIELD(1, Op_Dst), BX
 	CALL         put<>(SB)
 
 next:
