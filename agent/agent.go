@@ -52,8 +52,10 @@ type Agent struct {
 	buses  []*loader.Bus
 	core   *core
 	ring   *ring.Producer
-	report *reporter
-	began  time.Time
+	// readers hands the ring out; it is there before the first Status.
+	readers *ring.Server
+	report  *reporter
+	began   time.Time
 	// resumed says that the tables held what an earlier run has left.
 	resumed bool
 
@@ -239,6 +241,7 @@ func (a *Agent) serve() (func() error, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.readers = readers
 	status, err := control.Serve(g.Control.Socket, g.Ring.Group, map[string]func() any{
 		control.StatusPath: func() any { return a.Status() },
 	})

@@ -19,6 +19,7 @@ type Status struct {
 	Binding    string            `json:"binding"`
 	Engine     string            `json:"engine"`
 	SaveError  string            `json:"save_error,omitempty"`
+	Readers    int               `json:"readers"` // of the ring, connected now
 	Interfaces []InterfaceStatus `json:"interfaces"`
 	Nodes      []NodeStatus      `json:"nodes"`
 	Streams    []StreamStatus    `json:"streams"`
@@ -84,6 +85,7 @@ func (a *Agent) Status() Status {
 		PID: os.Getpid(), Version: a.opts.Version, UptimeS: int64(time.Since(a.began).Seconds()),
 		Policy: a.opts.Set.Policy.Name, Binding: a.opts.Set.Binding.Name, Engine: a.engine.Name(),
 	}
+	s.Readers = a.readers.Stats().Clients
 	if err := a.saveError(); err != nil {
 		s.SaveError = err.Error()
 	}

@@ -259,9 +259,33 @@ func (l *Lab) Status(ctx context.Context) (agent.Status, error) {
 	return s, err
 }
 
-// StartReader starts a reader whose lines, JSON objects, come out of Process.Lines.
-func (l *Lab) StartReader() (*Process, error) {
-	return l.kids.start("reader", true, "read", "--socket", l.at.ringSocket(), "-o", "json", "--from", "oldest")
+// StartReader starts a reader whose lines, JSON objects, come out of Process.Lines, and waits until it has the ring: whatever the
+// agent publishes, and however it ends, the reader sees it.
+func (l *Lab) StartReader(ctx context.Context) (*Process, error) {
+	before, err := l.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p, err := l.kids.start("reader", true, "read", "--socket", l.at.ringSocket(), "-o", "json", "--from", "oldest")
+	if err != nil {
+		return nil, err
+	}
+	for deadline := time.Now().Add(settle); ; {
+		s, err := l.Status(ctx)
+		if err == nil && s.Readers > before.Readers {
+			return p, nil
+		}
+		if time.Now().After(deadline) {
+			return nil, fmt.Errorf("reader does not connect: %w: %s", err, p.errs.String())
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for the reader: %w", ctx.Err())
+		case <-p.done:
+			return nil, errors.Join(errors.New("reader has ended"), p.failure())
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
 }
 
 // StartEdge starts the edge's node in the edge's network namespace. input names the source of its frames as `cellward seal`

@@ -142,7 +142,7 @@ func (r *run) flow(ctx context.Context) error {
 		return err
 	}
 	r.say.line("agent: running, filter attached, protected identifiers closed")
-	reader, err := r.lab.StartReader()
+	reader, err := r.lab.StartReader(ctx)
 	if err != nil {
 		return err
 	}

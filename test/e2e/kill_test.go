@@ -27,7 +27,7 @@ func TestKilledAgent(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got readings
-	reader, err := l.StartReader()
+	reader, err := l.StartReader(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func TestKilledAgent(t *testing.T) {
 		if gateway, err = l.StartAgent(t.Context()); err != nil {
 			t.Fatalf("start after kill %d: %v", i+1, err)
 		}
-		if reader, err = l.StartReader(); err != nil {
+		if reader, err = l.StartReader(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		got.follow(t, reader)
@@ -136,7 +136,7 @@ func TestCleanRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 4 {
-		reader, err := l.StartReader()
+		reader, err := l.StartReader(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -153,7 +153,7 @@ func TestCleanRestart(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	reader, err := l.StartReader()
+	reader, err := l.StartReader(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,7 @@ func TestSealFromInterface(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got readings
-	reader, err := l.StartReader()
+	reader, err := l.StartReader(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -63,7 +63,7 @@ func TestRolledBackAndDoubledEdges(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got readings
-	reader, err := l.StartReader()
+	reader, err := l.StartReader(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
