@@ -44,10 +44,10 @@ define need
 	fi
 endef
 
-.PHONY: help setup setup-test setup-dev build generate demo test fuzz lint bench clean
+.PHONY: help setup setup-test setup-dev build generate demo test test-arm64 fuzz lint bench bench-crypto clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## install what the demonstration needs (apt, as root)
 	$(call need,$(RUN_COMMANDS),$(RUN_PACKAGES))
@@ -87,6 +87,14 @@ lint: setup-dev ## gofmt, go vet, staticcheck, clang-format
 
 bench: setup ## time each step of the data path (an op is a frame)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem $(BENCH_PACKAGES)
+
+bench-crypto: ## time the AES-GCM engines against OpenSSL and ipsec-mb
+	@for h in openssl/evp.h intel-ipsec-mb.h; do test -e "/usr/include/$$h" || { echo "bench-crypto: $$h is missing: apt-get install libssl-dev libipsec-mb-dev"; exit 1; }; done
+	$(GO) run ./test/peers -rounds 9 -plot docs/engines.svg
+
+test-arm64: ## run the tests of the arm64 engine under QEMU
+	$(call need,qemu-aarch64-static,qemu-user-static)
+	GOARCH=arm64 $(GO) test -exec qemu-aarch64-static -short -skip 'TestKeyMemoryFlags|TestKeyMemoryWithoutLock|TestFIPS' ./crypto/aead
 
 clean: ## remove what was built
 	rm -rf bin coverage.out

@@ -547,26 +547,33 @@ TEXT ·tagAESE(SB), NOSPLIT, $0-33
 	VEOR  V16.B16, V0.B16, V0.B16
 
 	VEOR V25.B16, V25.B16, V25.B16
-	ADD  $(SLOT_POWER1-48), R2, R8
 
-	// Four blocks at a time: state = (state + X1) H^4 + X2 H^3 + X3 H^2 + X4 H.
-four:
+	// Sixteen blocks at a time: state = (state + X1) H^16 + X2 H^15 + ... + X16 H.
+sixteen:
+	ADD  $(SLOT_POWER1-16*15), R2, R8
 	NOSUMS
-	CMP    $64, R7
-	BLT    rest
+	CMP  $256, R7
+	BLT  rest
+	MOVD $4, R9
+
+quarter:
 	VLD1.P 64(R4), [V8.B16, V9.B16, V10.B16, V11.B16]
 	VTBL   V28.B16, [V8.B16], V18.B16
 	VEOR   V25.B16, V18.B16, V18.B16
+	VEOR   V25.B16, V25.B16, V25.B16
 	PRODUCT(0, R8)
 	HASH(V9, 16, R8)
 	HASH(V10, 32, R8)
 	HASH(V11, 48, R8)
+	ADD    $64, R8
+	SUBS   $1, R9, R9
+	BNE    quarter
 	REDUCE
 	VORR   V22.B16, V22.B16, V25.B16
-	SUB    $64, R7, R7
-	B      four
+	SUB    $256, R7, R7
+	B      sixteen
 
-	// What is left are r = 0 to 4 blocks, the last perhaps short, and the length block: powers from H^r+1 on. The state
+	// What is left are r = 0 to 16 blocks, the last perhaps short, and the length block: powers from H^r+1 on. The state
 	// joins the first, or stands alone.
 rest:
 	ADD  $15, R7, R10

@@ -574,15 +574,19 @@ TEXT ·tagAESNI(SB), NOSPLIT, $0-33
 	MOVOU reverse<>(SB), X9
 	PXOR  X11, X11
 
-	// Four blocks at a time: state = (state + X1) H^4 + X2 H^3 + X3 H^2 + X4 H.
-four:
-	LEAQ   (SLOT_POWER1-48)(DI), R12
+	// Sixteen blocks at a time: state = (state + X1) H^16 + X2 H^15 + ... + X16 H.
+sixteen:
+	LEAQ (SLOT_POWER1-16*15)(DI), R12
 	NOSUMS
-	CMPQ   DX, $64
-	JLT    rest
+	CMPQ DX, $256
+	JLT  rest
+	MOVQ $4, CX
+
+quarter:
 	MOVOU  (R8), X10
 	PSHUFB X9, X10
 	PXOR   X11, X10
+	PXOR   X11, X11
 	PRODUCT(0, R12)
 	MOVOU  16(R8), X10
 	PSHUFB X9, X10
@@ -593,6 +597,10 @@ four:
 	MOVOU  48(R8), X10
 	PSHUFB X9, X10
 	PRODUCT(48, R12)
+	ADDQ   $64, R8
+	ADDQ   $64, R12
+	DECQ   CX
+	JNZ    quarter
 	MOVOU  X15, X12
 	PSLLDQ $8, X12
 	PSRLDQ $8, X15
@@ -602,11 +610,10 @@ four:
 	FOLD
 	PXOR   X14, X13
 	MOVOU  X13, X11
-	ADDQ   $64, R8
-	SUBQ   $64, DX
-	JMP    four
+	SUBQ   $256, DX
+	JMP    sixteen
 
-	// What is left are r = 0 to 4 blocks, the last perhaps short, and the length block: powers from H^r+1 on. The state
+	// What is left are r = 0 to 16 blocks, the last perhaps short, and the length block: powers from H^r+1 on. The state
 	// joins the first, or stands alone.
 rest:
 	LEAQ  15(DX), AX

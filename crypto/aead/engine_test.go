@@ -267,6 +267,21 @@ func TestMalformedOps(t *testing.T) {
 	})
 }
 
+// TestKeyOfAnotherEngine: a key that an engine cannot read is refused like none.
+func TestKeyOfAnotherEngine(t *testing.T) {
+	side := &SideBySide{kernel: twin, mem: new(KeyMemory)}
+	for _, c := range []struct{ maker, user Engine }{{NewStd(), side}, {side, NewStd()}} {
+		record, _ := sealed(t, c.maker, newKey(t, c.maker, 1), 24, 5)
+		op := []Op{{Key: newKey(t, c.maker, 1), Record: record, Dst: make([]byte, 24)}}
+		if c.user.Open(op) != 0 || op[0].OK {
+			t.Errorf("%s takes a key of %s", c.user.Name(), c.maker.Name())
+		}
+		if err := c.user.Seal(op); !errors.Is(err, ErrOp) {
+			t.Errorf("%s seals under a key of %s: %v", c.user.Name(), c.maker.Name(), err)
+		}
+	}
+}
+
 // TestSealStaysInRecord: not a byte behind the record changes.
 func TestSealStaysInRecord(t *testing.T) {
 	forEach(t, func(t *testing.T, e Engine) {

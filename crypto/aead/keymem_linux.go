@@ -20,6 +20,9 @@ var ErrKeyMemory = errors.New("no locked memory for keys")
 // device; it is left out of core dumps and of forked children; pages without access lie before and behind it. A key
 // is overwritten when it is wiped, or when the last reference to it is gone.
 //
+// What it cannot help: while a kernel works, the registers hold round keys, and where the system stops the thread at that
+// moment, for a signal or for a dump of the process, they are stored with it.
+//
 // The zero value is ready for use. Memory is taken from the system in pieces with room for 48 keys, as it is needed,
 // and given back when neither the KeyMemory nor a key of it is referred to any more. All methods are safe for
 // concurrent use.

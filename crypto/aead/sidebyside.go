@@ -103,7 +103,7 @@ func (e *SideBySide) openGroup(ops []Op) (done, accepted int) {
 			accepted++
 		}
 	}
-	clear(e.group[:])
+	clear(e.group[:e.kernel.lanes])
 	return done, accepted
 }
 
@@ -164,7 +164,7 @@ func (e *SideBySide) sealGroup(ops []Op) (done int) {
 	if n > 0 {
 		e.fillUp(n)
 		e.kernel.seal(&e.group[0], 1)
-		clear(e.group[:])
+		clear(e.group[:e.kernel.lanes])
 	}
 	return done
 }
