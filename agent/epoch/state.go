@@ -35,8 +35,6 @@ var (
 	// ErrRollback says that a node named a counter or a floor below what the gateway has verified from it: its storage
 	// is an older copy.
 	ErrRollback = errors.New("node state is older than what the gateway has verified")
-	// ErrNoOffer says that no pending offer fits.
-	ErrNoOffer = errors.New("no such pending offer")
 )
 
 // Method tells how an epoch was agreed.
@@ -245,16 +243,6 @@ func (s *State) AddOffer(o *Offer) error {
 	n.Floor = o.Epoch
 	s.Offers = append(s.Offers, o)
 	return nil
-}
-
-// OfferByID returns a pending offer.
-func (s *State) OfferByID(id [16]byte) (*Offer, error) {
-	for _, o := range s.Offers {
-		if o.ID == id {
-			return o, nil
-		}
-	}
-	return nil, fmt.Errorf("%w: %x", ErrNoOffer, id)
 }
 
 // CloseOffer removes a pending offer: an offer serves one payload only.
