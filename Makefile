@@ -44,7 +44,7 @@ define need
 	fi
 endef
 
-.PHONY: help setup setup-test setup-dev build generate demo test test-arm64 fuzz lint bench bench-crypto clean
+.PHONY: help setup setup-test setup-dev build generate demo test test-arm64 test-engines fuzz lint bench bench-crypto clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,6 +95,11 @@ bench-crypto: ## time the AES-GCM engines against OpenSSL and ipsec-mb
 test-arm64: ## run the tests of the arm64 engine under QEMU
 	$(call need,qemu-aarch64-static,qemu-user-static)
 	GOARCH=arm64 $(GO) test -exec qemu-aarch64-static -short -skip 'TestKeyMemoryFlags|TestKeyMemoryWithoutLock|TestFIPS' ./crypto/aead
+
+test-engines: build ## run the tests of the agent's core with each engine that this CPU has
+	@engines="$$(bin/cellward version | sed -n 's/^engines *//p' | tr -d ,)"; test -n "$$engines"; \
+	for e in $$engines; do \
+	  echo "test-engines: $$e"; CELLWARD_TEST_ENGINE=$$e $(GO) test -count 1 ./agent || exit 1; done
 
 clean: ## remove what was built
 	rm -rf bin coverage.out

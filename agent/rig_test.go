@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
+	"os"
 	"testing"
 	"time"
 
@@ -247,7 +248,7 @@ func (r *rig) agree(number uint32, base uint64) {
 // boot starts an agent over the tables. fresh says that they are new.
 func (r *rig) boot(fresh bool) []refusal {
 	r.t.Helper()
-	r.core = newCore(aead.NewStd(), r.set, r.state, r.tables, r.sink)
+	r.core = newCore(r.newEngine(), r.set, r.state, r.tables, r.sink)
 	refused, err := r.core.resume(r.state, r.set, fresh, r.now, time.Now().UnixNano(), int64(33*24*time.Hour))
 	if err != nil {
 		r.t.Fatal(err)
@@ -275,7 +276,7 @@ func (r *rig) node(v edge.Vault) *edge.Sealer {
 		r.t.Fatal(err)
 	}
 	s, err := edge.NewSealer(store, edge.Options{
-		Set: r.set, Node: ownNode, Engine: aead.NewStd(),
+		Set: r.set, Node: ownNode, Engine: r.newEngine(),
 		Buses: map[string]edge.Sender{"can0": wireEnd{&r.wire, "can0"}, "can1": wireEnd{&r.wire, "can1"}},
 	})
 	if err != nil {
@@ -383,4 +384,18 @@ func (r *rig) expect(before loader.Counts, want map[loader.Verdict]uint64) {
 	}
 }
 
-func (r *rig) newEngine() aead.Engine { return aead.NewStd() }
+// engineVariable names the engine by which the tests of the core run; unset or empty: std.
+const engineVariable = "CELLWARD_TEST_ENGINE"
+
+func (r *rig) newEngine() aead.Engine {
+	r.t.Helper()
+	name := os.Getenv(engineVariable)
+	if name == "" {
+		return aead.NewStd()
+	}
+	s, err := aead.Select(aead.Options{Engine: name})
+	if err != nil {
+		r.t.Fatalf("%s: %v", engineVariable, err)
+	}
+	return s.Engine
+}

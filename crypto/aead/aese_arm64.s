@@ -321,7 +321,7 @@ done:
 
 // REPORT reports on operation i, whose tag was right if V is zero, and leaves in R10 where put stores, and in R11 how
 // much. What is done is the same whatever the tag: the plaintext of a PDU that is refused is cleared in its registers,
-// and the zeros go into the frame.
+// and the zeros go aside, to the place that has Dst's offset in its page.
 #define REPORT(i, V, N) \
 	SAME(V)                      \
 	MOVB R10, FIELD(i, Op_OK)    \
@@ -334,13 +334,16 @@ done:
 	AND  R12, N, R11             \
 	MOVD R11, FIELD(i, Op_N)     \
 	MOVD FIELD(i, Op_Dst), R10   \
-	MOVD $scratch-48(SP), R11    \
+	MOVD aside+16(FP), R13       \
+	SUB  R13, R10, R11           \
+	AND  $const_pageMask, R11    \
+	ADD  R13, R11                \
 	CMP  $0, R12                 \
 	CSEL NE, R10, R11, R10       \
 	MOVD N, R11
 
-// func openAESE(ops *Op, groups int) (done, accepted int)
-TEXT ·openAESE(SB), NOSPLIT, $64-32
+// func openAESE(ops *Op, groups int, aside *aside) (done, accepted int)
+TEXT ·openAESE(SB), NOSPLIT, $16-40
 	MOVD ops+0(FP), R0
 	MOVD groups+8(FP), R1
 	MOVD ZR, R19
@@ -415,8 +418,8 @@ next:
 
 other:
 	CLEAR
-	MOVD R19, done+16(FP)
-	MOVD R20, accepted+24(FP)
+	MOVD R19, done+24(FP)
+	MOVD R20, accepted+32(FP)
 	RET
 
 // SEALDATA makes ciphertext, zero behind n, in D1 to D3 from the plaintext there and the keystream.

@@ -321,22 +321,27 @@ done:
 
 // REPORT reports on operation i, whose tag was right if X is zero, and leaves in BX where put stores, and in CX how much.
 // What is done is the same whatever the tag: the plaintext of a PDU that is refused is cleared in its registers, and the
-// zeros go into the frame.
+// zeros go aside, to the place that has Dst's offset in its page.
 #define REPORT(i, X, N) \
 	XORL       CX, CX               \
 	PTEST      X, X                 \
 	SETEQ      CX                   \
 	MOVB       CX, FIELD(i, Op_OK)  \
-	ADDQ       CX, accepted+24(FP)  \
+	ADDQ       CX, accepted+32(FP)  \
 	NEGQ       CX                   \
 	MOVQ       CX, X12              \
 	PUNPCKLQDQ X12, X12             \
 	PAND       X12, X1              \
 	PAND       X12, X2              \
 	PAND       X12, X3              \
-	LEAQ       scratch-48(SP), BX   \
+	MOVQ       FIELD(i, Op_Dst), BX \
+	MOVQ       aside+16(FP), DX     \
+	MOVQ       BX, AX               \
+	SUBQ       DX, AX               \
+	ANDL       $const_pageMask, AX  \
+	ADDQ       DX, AX               \
 	TESTQ      CX, CX               \
-	CMOVQNE    FIELD(i, Op_Dst), BX \
+	CMOVQEQ    AX, BX               \
 	ANDQ       N, CX                \
 	MOVQ       CX, FIELD(i, Op_N)   \
 	MOVQ       N, CX                \
@@ -348,11 +353,11 @@ done:
 	PSHUFB X15, X12              \
 	PXOR   X12, C
 
-// func openAESNI(ops *Op, groups int) (done, accepted int)
-TEXT ·openAESNI(SB), NOSPLIT, $176-32
+// func openAESNI(ops *Op, groups int, aside *aside) (done, accepted int)
+TEXT ·openAESNI(SB), NOSPLIT, $128-40
 	MOVQ ops+0(FP), R15
-	MOVQ $0, done+16(FP)
-	MOVQ $0, accepted+24(FP)
+	MOVQ $0, done+24(FP)
+	MOVQ $0, accepted+32(FP)
 
 group:
 	TAKE(0, SI, R8, R10, DSTCHECK)
@@ -427,7 +432,7 @@ second:
 	CALL  put<>(SB)
 
 next:
-	ADDQ $2, done+16(FP)
+	ADDQ $2, done+24(FP)
 	ADDQ $(2*Op__size), R15
 	DECQ groups+8(FP)
 	JNZ  group

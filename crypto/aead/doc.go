@@ -25,8 +25,9 @@
 // in common:
 //
 //   - Ciphertext and tag are read once, into registers. Plaintext leaves them
-//     after the tag has compared equal, and for a PDU that is refused nothing is
-//     stored.
+//     after the tag has compared equal. For a PDU that is refused the same is
+//     done with zeros, to a place of the engine's own (aside.go), or under a
+//     mask: Dst is not touched.
 //   - Branches, addresses and masks depend on lengths and on verdicts, both
 //     public; never on keys or data.
 //   - No load or store touches a byte outside record, Dst and slot, not even one

@@ -55,7 +55,7 @@ func cpuidVAES() (ecx uint32)
 func expandAMD64(slot *keySlot, key *[KeySize]byte, iv *[IVSize]byte)
 
 //go:noescape
-func openVAES512(ops *Op, groups int) (done, accepted int)
+func openVAES512(ops *Op, groups int, aside *aside) (done, accepted int)
 
 //go:noescape
 func sealVAES512(ops *Op, groups int) (done int)
@@ -67,7 +67,7 @@ func tagVAES512(slot *keySlot, record *byte, n int, write bool) (same bool)
 func cryptVAES512(slot *keySlot, record *byte, n int, dst *byte)
 
 //go:noescape
-func openAESNI(ops *Op, groups int) (done, accepted int)
+func openAESNI(ops *Op, groups int, aside *aside) (done, accepted int)
 
 //go:noescape
 func sealAESNI(ops *Op, groups int) (done int)
@@ -79,7 +79,7 @@ func tagAESNI(slot *keySlot, record *byte, n int, write bool) (same bool)
 func cryptAESNI(slot *keySlot, record *byte, n int, dst *byte)
 
 //go:noescape
-func openVAES256(ops *Op, groups int) (done, accepted int)
+func openVAES256(ops *Op, groups int, aside *aside) (done, accepted int)
 
 //go:noescape
 func sealVAES256(ops *Op, groups int) (done int)

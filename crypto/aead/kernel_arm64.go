@@ -21,7 +21,7 @@ func kernels() []kernel {
 func expandARM64(slot *keySlot, key *[KeySize]byte, iv *[IVSize]byte)
 
 //go:noescape
-func openAESE(ops *Op, groups int) (done, accepted int)
+func openAESE(ops *Op, groups int, aside *aside) (done, accepted int)
 
 //go:noescape
 func sealAESE(ops *Op, groups int) (done int)

@@ -196,7 +196,7 @@ func forTwin(group []Op, open bool) bool {
 	return true
 }
 
-func openTwin(first *Op, groups int) (done, accepted int) {
+func openTwin(first *Op, groups int, aside *aside) (done, accepted int) {
 	ops := unsafe.Slice(first, groups*twinLanes)
 	for ; done < len(ops) && forTwin(ops[done:done+twinLanes], true); done += twinLanes {
 		for i := range twinLanes {
@@ -205,14 +205,20 @@ func openTwin(first *Op, groups int) (done, accepted int) {
 			data := loadTwin(op.Record)
 			stream := keystreamTwin(op.Key.slot, data[0][:])
 			tag := xor(hashTwin(op.Key.slot, data, n), stream[0][:])
-			if op.N, op.OK = 0, false; tag != [16]byte(op.Record[AADSize+n:]) {
-				continue
+			op.OK = tag == [16]byte(op.Record[AADSize+n:])
+			// Zeros instead of plaintext, and another place for them, if the tag is wrong; else all is the same.
+			var mask byte
+			dst := unsafe.SliceData(op.Dst)
+			place := unsafe.SliceData(aside.place(dst, n))
+			op.N = 0
+			if op.OK {
+				mask, place, op.N = 0xFF, dst, n
+				accepted++
 			}
 			for j := range n {
-				op.Dst[:n][j] = data[1+j/16][j%16] ^ stream[1+j/16][j%16]
+				text := data[1+j/16][j%16] ^ stream[1+j/16][j%16]
+				unsafe.Slice(place, n)[j] = text & mask
 			}
-			op.N, op.OK = n, true
-			accepted++
 		}
 	}
 	return done, accepted

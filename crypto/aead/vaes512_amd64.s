@@ -221,11 +221,13 @@ GLOBL one<>(SB), RODATA|NOPTR, $16
 	VALIGNQ  $2, CIPHER, CIPHER, CIPHER \
 	VMOVDQU8 CIPHER, K1, (BX)
 
-// func openVAES512(ops *Op, groups int) (done, accepted int)
-TEXT ·openVAES512(SB), NOSPLIT, $0-32
+// func openVAES512(ops *Op, groups int, aside *aside) (done, accepted int)
+//
+// It stores under a mask, which is zero for a PDU that is refused, and needs no place aside.
+TEXT ·openVAES512(SB), NOSPLIT, $0-40
 	MOVQ ops+0(FP), R15
-	MOVQ $0, done+16(FP)
-	MOVQ $0, accepted+24(FP)
+	MOVQ $0, done+24(FP)
+	MOVQ $0, accepted+32(FP)
 	MOVQ $-1, R14
 	CONSTANTS
 
@@ -284,13 +286,13 @@ group:
 	ANDL     BX, AX
 	ANDL     $0x55, AX
 	POPCNTL  AX, BX
-	ADDQ     BX, accepted+24(FP)
+	ADDQ     BX, accepted+32(FP)
 	REPORT(0, Z8, Z0)
 	REPORT(1, Z9, Z1)
 	REPORT(2, Z10, Z2)
 	REPORT(3, Z11, Z3)
 
-	ADDQ $4, done+16(FP)
+	ADDQ $4, done+24(FP)
 	ADDQ $(4*Op__size), R15
 	DECQ groups+8(FP)
 	JNZ  group

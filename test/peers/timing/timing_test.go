@@ -53,7 +53,7 @@ func TestDifferenceIsFound(t *testing.T) {
 
 // TestMeasure: every kind is measured, and judged as it should be. Times are for no test to look at.
 func TestMeasure(t *testing.T) {
-	samples, err := measure(aead.NewStd(), 300, 24)
+	_, samples, err := measure(aead.NewStd(), 300, 24)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,12 +66,12 @@ func TestMeasure(t *testing.T) {
 			t.Errorf("%s was never measured", kindNames[k])
 		}
 	}
-	for _, bad := range [][2]int{{10, 32}, {1000, 49}, {1000, -1}} {
-		if _, err := run(bad[0], bad[1], ""); err == nil {
+	for _, bad := range [][3]int{{10, 1, 32}, {1000, 0, 32}, {1000, 1, aead.MaxText + 1}, {1000, 1, -1}} {
+		if _, err := run(bad[0], bad[1], bad[2], ""); err == nil {
 			t.Errorf("%v was taken", bad)
 		}
 	}
-	if _, err := run(100, 32, "rot13"); err == nil {
+	if _, err := run(100, 1, 32, "rot13"); err == nil {
 		t.Error("an unknown engine was taken")
 	}
 }
