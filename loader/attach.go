@@ -142,6 +142,15 @@ func (a *attachment) attachClsact() error {
 		return err
 	}
 	b.anchor = c
+	// Somebody may have removed the note of a filter that goes on filtering.
+	var found bool
+	if a.held, found, err = c.holds(a.at); err != nil {
+		return err
+	}
+	if found {
+		return c.adopt(a.at)
+	}
+	a.held = 0
 	remove, err := c.install(a.at, b.prog)
 	unpin := func() error {
 		if err := os.Remove(filepath.Join(folder, notePin)); err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -162,6 +162,17 @@ func (a *clsactAnchor) install(at place, p *ebpf.Program) (undo func() error, er
 	return undo, nil
 }
 
+// adopt notes a filter of the bus's that is there already. Who made the qdisc is not known, so it stays.
+func (a *clsactAnchor) adopt(at place) error {
+	return at.ns.Do(func() error {
+		n, err := noteOf(at.index)
+		if err != nil {
+			return err
+		}
+		return writeNote(a.note, n)
+	})
+}
+
 // leave removes the filter from the interface at which it was before install, where that still is somewhere: renamed, for
 // example. What cannot be removed there must not open the bus here, so no error is returned.
 func (a *clsactAnchor) leave() {
