@@ -16,6 +16,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/cellward/cellward/bpf/can"
@@ -489,15 +490,23 @@ func testAttachGoesFirst(t *testing.T, kind string) {
 		Type: ebpf.SchedCLS, Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}, License: "GPL",
 	}))
 	defer pass.Close()
-	var foreign link.Link
 	ok(t, ns.Do(func() (err error) {
 		links := must[*Links](t)(DialLinks())
 		defer links.Close()
 		index := must[Link](t)(links.ByName(labDevice)).Index
-		foreign, err = link.AttachTCX(link.TCXOptions{Interface: index, Program: pass, Attach: ebpf.AttachTCXIngress})
+		if kind == HookClsact {
+			return inTC(nil, func(c tcConn) error {
+				must[bool](t)(c.addQdisc(index))
+				return errors.Join(c.setFilter(index, 1, 7, "foreign", pass, netlink.Create|netlink.Excl),
+					c.setFilter(index, 2, 7, "foreign", pass, netlink.Create|netlink.Excl))
+			})
+		}
+		foreign, err := link.AttachTCX(link.TCXOptions{Interface: index, Program: pass, Attach: ebpf.AttachTCXIngress})
+		if err == nil {
+			t.Cleanup(func() { foreign.Close() })
+		}
 		return err
 	}))
-	defer foreign.Close()
 	set := openSet(t, Options{Root: root})
 	fillTables(t, set.Streams(), set.Epochs(), set.Windows())
 	bus := must[[]*Bus](t)(set.Attach(BusOptions{Interface: labDevice, Netns: ns, Slot: testIface, Hook: kind}))[0]
