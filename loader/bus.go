@@ -34,7 +34,7 @@ var (
 	ErrNotCAN   = errors.New("interface is not a CAN interface")
 	ErrRingSize = errors.New("pinned ring has another size")
 	ErrBusSlot  = errors.New("interface slot is out of range or taken twice")
-	ErrHookKind = errors.New("attached by another kind of hook")
+	ErrHookKind = errors.New("wrong kind of hook")
 )
 
 // BusOptions says which interface to attach to. Interface and Slot are required.
@@ -172,6 +172,9 @@ func (s *Set) Attach(options ...BusOptions) (buses []*Bus, err error) {
 			return nil, fmt.Errorf("attach %s: %w: %d", o.Interface, ErrBusSlot, o.Slot)
 		}
 		taken[o.Slot] = true
+		if o.Hook != "" && o.Hook != HookTCX && o.Hook != HookClsact {
+			return nil, fmt.Errorf("attach %s: %w: %q is none", o.Interface, ErrHookKind, o.Hook)
+		}
 		a := &attachment{
 			bus: newBus(o), opts: o, pins: s.busPins(o.Slot),
 		}

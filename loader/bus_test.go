@@ -349,6 +349,7 @@ func testAttachAllOrNothing(t *testing.T, kind string) {
 	}{
 		{"no such interface", bus("can_c", 2), ErrNoLink},
 		{"no CAN interface", loopback, ErrNotCAN},
+		{"no such hook", BusOptions{Interface: "can_b", Netns: ns, Slot: 2, Hook: "xdp"}, ErrHookKind},
 		{"slot 0", bus("can_b", 0), ErrBusSlot},
 		{"slot 64", bus("can_b", MaxIfaces), ErrBusSlot},
 		{"slot taken", bus("can_b", 1), ErrBusSlot},

@@ -137,7 +137,7 @@ func (a *clsactAnchor) install(at place, p *ebpf.Program) (undo func() error, er
 		}
 		made, err := t.addQdisc(at.index)
 		if err != nil {
-			return err
+			return clsactError(err)
 		}
 		if made {
 			n.MadeQdisc = 1
@@ -151,7 +151,7 @@ func (a *clsactAnchor) install(at place, p *ebpf.Program) (undo func() error, er
 			// The handle is taken, or the priority is by a filter of another protocol, or of another kind.
 			return fmt.Errorf("add filter at priority %d: %w: %w", clsactPriority, ErrHookTaken, err)
 		case err != nil:
-			return fmt.Errorf("add filter: %w", err)
+			return fmt.Errorf("add filter: %w", clsactError(err))
 		}
 		return nil
 	})

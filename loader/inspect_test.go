@@ -293,7 +293,7 @@ func TestProbes(t *testing.T) {
 	if p := must[Program](t)(ProbeFilter()); p.Name != "can_ingress" || p.Instructions == 0 || !p.JITed {
 		t.Errorf("filter %+v", p)
 	}
-	ok(t, ProbeTCX())
+	ok(t, errors.Join(ProbeTCX(), ProbeClsact()))
 	ok(t, ProbeTUN())
 	if err := ProbeLinkKind("nokind"); !errors.Is(err, ErrLinkKind) {
 		t.Errorf("kind that no kernel has: %v", err)
