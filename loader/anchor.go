@@ -64,15 +64,15 @@ func (a tcxAnchor) holds(at place) (ebpf.ProgramID, bool, error) {
 	if err != nil {
 		return 0, false, fmt.Errorf("ask for link: %w", err)
 	}
-	var hook *link.QueryResult
+	var attached []link.AttachedProgram
 	err = at.ns.Do(func() (err error) {
-		hook, err = link.QueryPrograms(link.QueryOptions{Target: at.index, Attach: ebpf.AttachTCXIngress})
+		attached, err = queryTCX(at.index)
 		return err
 	})
 	if err != nil {
 		return 0, false, fmt.Errorf("ask for programs at the hook: %w", err)
 	}
-	for _, p := range hook.Programs {
+	for _, p := range attached {
 		if id, ok := p.LinkID(); ok && id == info.ID {
 			return p.ID, true, nil
 		}

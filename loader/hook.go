@@ -9,6 +9,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 )
 
 // The kinds of hook at which the filter sits, both at tc ingress: a tcx link (kernels from 6.6), and a cls_bpf filter in
@@ -69,19 +70,17 @@ func Hooks() ([]Hook, error) {
 
 func hookOf(l Link) (Hook, error) {
 	h := Hook{Interface: l}
-	q, err := link.QueryPrograms(link.QueryOptions{Target: l.Index, Attach: ebpf.AttachTCXIngress})
-	switch {
-	case err == nil:
-		for _, a := range q.Programs {
-			p := programByID(a.ID)
-			p.Hook = HookTCX
-			if id, ok := a.LinkID(); ok {
-				p.Link = uint32(id)
-			}
-			h.Programs = append(h.Programs, p)
-		}
-	case !errors.Is(err, ebpf.ErrNotSupported):
+	attached, err := queryTCX(l.Index)
+	if err != nil && !errors.Is(err, ebpf.ErrNotSupported) {
 		return h, fmt.Errorf("ask for programs at the hook of %s: %w", l.Name, err)
+	}
+	for _, a := range attached {
+		p := programByID(a.ID)
+		p.Hook = HookTCX
+		if id, ok := a.LinkID(); ok {
+			p.Link = uint32(id)
+		}
+		h.Programs = append(h.Programs, p)
 	}
 	err = inTC(nil, func(t tcConn) error {
 		filters, err := t.filters(l.Index, tcParentIngress)
@@ -98,6 +97,21 @@ func hookOf(l Link) (Hook, error) {
 		return h, fmt.Errorf("ask for filters of %s: %w", l.Name, err)
 	}
 	return h, nil
+}
+
+// queryTCX lists what is attached at an interface's tcx ingress, first to last. ebpf.ErrNotSupported means a kernel without tcx.
+func queryTCX(index int) ([]link.AttachedProgram, error) {
+	q, err := link.QueryPrograms(link.QueryOptions{Target: index, Attach: ebpf.AttachTCXIngress})
+	// A kernel without tcx calls the kind of attachment invalid, which might also mean another argument.
+	if errors.Is(err, unix.EINVAL) {
+		if perr := ProbeTCX(); errors.Is(perr, ebpf.ErrNotSupported) {
+			return nil, perr
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return q.Programs, nil
 }
 
 func programByID(id ebpf.ProgramID) Program {
