@@ -40,6 +40,11 @@ type Options struct {
 	ReportEvery time.Duration
 	// Version is what status says about the build.
 	Version string
+	// Hook is loader.HookTCX or loader.HookClsact; empty: tcx where the kernel has it.
+	Hook string
+	// RequireInterfaces makes an interface that is missing at the start an error. Else the others are protected, and the missing
+	// one when it appears: refusing to start would leave them all open.
+	RequireInterfaces bool
 }
 
 // Agent is a running gateway pipeline. Its methods are safe for concurrent use with Run.
@@ -50,6 +55,7 @@ type Agent struct {
 	state  *epoch.State
 	maps   *loader.Set
 	buses  []*loader.Bus
+	links  *linkKeeper
 	core   *core
 	ring   *ring.Producer
 	// readers hands the ring out; it is there before the first Status.
@@ -104,6 +110,10 @@ func Run(ctx context.Context, opts Options) (err error) {
 	if err := a.attach(); err != nil {
 		return err
 	}
+	if a.links, err = keepLinks(a.log, a.maps, nil, a.buses); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.links.close()) }()
 	servers, err := a.serve()
 	if err != nil {
 		return err
@@ -183,7 +193,10 @@ func (a *Agent) attach() error {
 	}
 	var buses []loader.BusOptions
 	for _, i := range a.opts.Set.Interfaces {
-		buses = append(buses, loader.BusOptions{Interface: i.Name, Slot: uint32(i.Index), Candidates: a.opts.Set.Binding.Gateway.CandidateRing})
+		buses = append(buses, loader.BusOptions{
+			Interface: i.Name, Slot: uint32(i.Index), Candidates: a.opts.Set.Binding.Gateway.CandidateRing,
+			Hook: a.opts.Hook, MayBeAbsent: !a.opts.RequireInterfaces,
+		})
 	}
 	var err error
 	if a.buses, err = a.maps.Attach(buses...); err != nil {

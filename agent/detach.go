@@ -48,6 +48,7 @@ type DetachedInterface struct {
 	Slot     uint32            `json:"slot"`
 	Name     string            `json:"name"`
 	State    string            `json:"state"` // before
+	Hook     string            `json:"hook,omitempty"`
 	Link     uint32            `json:"link"`
 	Program  uint32            `json:"program"`
 	Maps     map[string]uint32 `json:"maps"`
@@ -115,7 +116,7 @@ func Detach(ctx context.Context, w Where) (*Detached, error) {
 func (d *Detached) list(k *KernelStatus) {
 	d.Maps, d.Protected = k.Pins.Maps, len(k.Streams)
 	for _, i := range k.Interfaces {
-		o := DetachedInterface{Slot: i.Slot, Name: i.Name, State: i.State, Link: i.Link, Maps: i.Maps, Verdicts: i.Verdicts}
+		o := DetachedInterface{Slot: i.Slot, Name: i.Name, State: i.State, Hook: i.Hook, Link: i.Link, Maps: i.Maps, Verdicts: i.Verdicts}
 		if i.Program != nil {
 			o.Program = i.Program.ID
 		}
@@ -203,8 +204,12 @@ func (d *Detached) WriteText(w io.Writer) error {
 		if name == "" {
 			name = i.State
 		}
-		fmt.Fprintf(&b, "interface slot %d (%s): removed link %d, program %d, %d maps; it had dropped %d frames, %d bytes were unread\n",
-			i.Slot, name, i.Link, i.Program, len(i.Maps), i.Dropped, i.Unread)
+		what := fmt.Sprintf("link %d", i.Link)
+		if i.Hook == loader.HookClsact {
+			what = "clsact filter"
+		}
+		fmt.Fprintf(&b, "interface slot %d (%s): removed %s, program %d, %d maps; it had dropped %d frames, %d bytes were unread\n",
+			i.Slot, name, what, i.Program, len(i.Maps), i.Dropped, i.Unread)
 	}
 	if n := len(d.Maps); n > 0 {
 		fmt.Fprintf(&b, "removed %d shared maps with the replay windows\n", n)

@@ -4,7 +4,9 @@ package agent
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -68,6 +70,7 @@ type KernelProgram struct {
 	ID    uint32 `json:"id"`
 	Name  string `json:"name"`
 	Tag   string `json:"tag"`
+	Hook  string `json:"hook,omitempty"`
 	Link  uint32 `json:"link,omitempty"`
 	AgeS  int64  `json:"age_s"`
 	JITed bool   `json:"jited"`
@@ -110,7 +113,7 @@ const (
 	StateAttached  = "attached"
 	StateGone      = "interface is gone"
 	StateElsewhere = "attached in another network namespace"
-	StateNoLink    = "no pinned link: not filtering"
+	StateNoLink    = "no pinned link: not filtering" // or the interface has never been there
 	StateUnknown   = "link cannot be read"
 )
 
@@ -186,16 +189,16 @@ func newKernelInterface(b loader.PinnedBus, hooks []loader.Hook, now int64, same
 	return k
 }
 
-// place finds the hook at which the bus's program runs. Without the pinned link it goes by the program's maps: each instance
+// place finds the hook at which the bus's program runs. Without a pinned link it goes by the program or its maps: each instance
 // has a ring of its own.
 func (k *KernelInterface) place(b loader.PinnedBus, hooks []loader.Hook, now int64) {
 	for _, h := range hooks {
 		for n, p := range h.Programs {
-			if b.LinkID != 0 && p.Link != b.LinkID || b.LinkID == 0 && !usesMaps(p, b.MapIDs) {
+			if b.LinkID != 0 && p.Link != b.LinkID || b.LinkID == 0 && p.ID != b.Program.ID && !usesMaps(p, b.MapIDs) {
 				continue
 			}
 			own := newKernelProgram(p, now)
-			k.Name, k.Ifindex, k.Hook, k.Program, k.Link = h.Interface.Name, h.Interface.Index, h.Kind, &own, p.Link
+			k.Name, k.Ifindex, k.Hook, k.Program, k.Link = h.Interface.Name, h.Interface.Index, p.Hook, &own, p.Link
 			k.Attached, k.First, k.State = true, n == 0, StateAttached
 			for m, other := range h.Programs {
 				if m != n {
@@ -208,8 +211,10 @@ func (k *KernelInterface) place(b loader.PinnedBus, hooks []loader.Hook, now int
 	switch {
 	case b.LinkErr != nil && isPermission(b.LinkErr):
 		k.State = StateUnknown
-	case b.LinkErr != nil:
+	case b.LinkErr != nil && b.Hook == "" && errors.Is(b.LinkErr, fs.ErrNotExist):
 		k.State = StateNoLink
+	case b.LinkErr != nil:
+		k.State = StateUnknown
 	case b.Ifindex == 0:
 		k.State = StateGone
 	default:
@@ -227,7 +232,7 @@ func usesMaps(p loader.Program, maps map[string]uint32) bool {
 }
 
 func newKernelProgram(p loader.Program, now int64) KernelProgram {
-	k := KernelProgram{ID: p.ID, Name: p.Name, Tag: p.Tag, Link: p.Link, JITed: p.JITed}
+	k := KernelProgram{ID: p.ID, Name: p.Name, Tag: p.Tag, Hook: p.Hook, Link: p.Link, JITed: p.JITed}
 	if p.Loaded > 0 {
 		k.AgeS = int64((time.Duration(now) - p.Loaded) / time.Second)
 	}

@@ -93,10 +93,10 @@ func TestKernelInterfaceState(t *testing.T) {
 		Slot: 3, LinkID: 9, Ifindex: 4, MapIDs: map[string]uint32{"candidates": 21},
 		Program: loader.Program{ID: 5, Name: "can_ingress", MapIDs: []uint32{20, 21}},
 	}
-	own := loader.Program{ID: 5, Link: 9, Name: "can_ingress", MapIDs: []uint32{20, 21}}
-	other := loader.Program{ID: 6, Link: 10, Name: "other"}
+	own := loader.Program{ID: 5, Hook: loader.HookTCX, Link: 9, Name: "can_ingress", MapIDs: []uint32{20, 21}}
+	other := loader.Program{ID: 6, Hook: loader.HookTCX, Link: 10, Name: "other"}
 	hook := func(p ...loader.Program) loader.Hook {
-		return loader.Hook{Interface: loader.Link{Name: "can0", Index: 4}, Kind: loader.HookTCX, Programs: p}
+		return loader.Hook{Interface: loader.Link{Name: "can0", Index: 4}, Programs: p}
 	}
 	with := func(f func(*loader.PinnedBus)) loader.PinnedBus { b := bus; f(&b); return b }
 	noLink := with(func(b *loader.PinnedBus) {
@@ -105,6 +105,8 @@ func TestKernelInterfaceState(t *testing.T) {
 	hidden := with(func(b *loader.PinnedBus) {
 		b.LinkID, b.Ifindex, b.Program, b.LinkErr = 0, 0, loader.Program{}, os.ErrPermission
 	})
+	filter := with(func(b *loader.PinnedBus) { b.LinkID, b.Hook = 0, loader.HookClsact })
+	ownFilter := loader.Program{ID: 5, Hook: loader.HookClsact, Name: "can_ingress", MapIDs: []uint32{20, 21}}
 	for _, c := range []struct {
 		name     string
 		bus      loader.PinnedBus
@@ -120,6 +122,12 @@ func TestKernelInterfaceState(t *testing.T) {
 		{"in another namespace", bus, []loader.Hook{hook(other)}, StateElsewhere, false, false},
 		{"pin removed", noLink, []loader.Hook{hook(other)}, StateNoLink, false, false},
 		{"link not readable", hidden, []loader.Hook{hook(other)}, StateUnknown, false, false},
+		{"at clsact", filter, []loader.Hook{hook(ownFilter)}, StateAttached, true, true},
+		{"at clsact, behind a program at tcx", filter, []loader.Hook{hook(other, ownFilter)}, StateAttached, true, false},
+		{"at clsact, maps hidden", filter, []loader.Hook{hook(loader.Program{ID: 5, Hook: loader.HookClsact})}, StateAttached, true, true},
+		{"at clsact, gone", with(func(b *loader.PinnedBus) {
+			b.LinkID, b.Ifindex, b.Hook, b.Program = 0, 0, loader.HookClsact, loader.Program{}
+		}), []loader.Hook{hook(other)}, StateGone, false, false},
 		{"link not readable, program known by its ring", hidden, []loader.Hook{hook(own)}, StateAttached, true, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -127,7 +135,7 @@ func TestKernelInterfaceState(t *testing.T) {
 			if k.State != c.state || k.Attached != c.attached || k.First != c.first {
 				t.Errorf("%+v", k)
 			}
-			if c.attached && (k.Name != "can0" || k.Ifindex != 4 || k.Program.ID != 5 || k.Link != 9) {
+			if c.attached && (k.Name != "can0" || k.Ifindex != 4 || k.Program.ID != 5 || k.Link != k.Program.Link || k.Hook != k.Program.Hook || k.Hook == "") {
 				t.Errorf("%+v", k)
 			}
 			if len(c.hooks) > 0 && c.attached && len(k.Others) != len(c.hooks[0].Programs)-1 {
@@ -226,7 +234,7 @@ func TestRemoveStaleSocket(t *testing.T) {
 func TestDetachedText(t *testing.T) {
 	d := &Detached{
 		BPFFS: "/sys/fs/bpf/cellward", Protected: 5, Folder: true, Maps: map[string]uint32{"epochs": 1, "meta": 2}, Sockets: []string{"/run/ring.sock"},
-		Interfaces: []DetachedInterface{{Slot: 1, Name: "can0", Link: 9, Program: 5, Maps: map[string]uint32{"control": 3}, Dropped: 7}, {Slot: 2, State: StateGone}},
+		Interfaces: []DetachedInterface{{Slot: 1, Name: "can0", Link: 9, Program: 5, Maps: map[string]uint32{"control": 3}, Dropped: 7}, {Slot: 2, State: StateGone}, {Slot: 3, Name: "can2", Hook: loader.HookClsact, Program: 6, Maps: map[string]uint32{"control": 4}}},
 		Agent:      77, Held: Held{Maps: []uint32{1}},
 	}
 	var b bytes.Buffer
@@ -235,6 +243,7 @@ func TestDetachedText(t *testing.T) {
 	}
 	want := `interface slot 1 (can0): removed link 9, program 5, 1 maps; it had dropped 7 frames, 0 bytes were unread
 interface slot 2 (interface is gone): removed link 0, program 0, 0 maps; it had dropped 0 frames, 0 bytes were unread
+interface slot 3 (can2): removed clsact filter, program 6, 1 maps; it had dropped 0 frames, 0 bytes were unread
 removed 2 shared maps with the replay windows
 removed stale socket /run/ring.sock
 removed /sys/fs/bpf/cellward

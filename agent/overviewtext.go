@@ -134,13 +134,21 @@ func (i *KernelInterface) writeText(t io.Writer, whole bool) {
 
 func (p *KernelProgram) describe() string {
 	if p.Error != "" {
-		return fmt.Sprintf("id %d, link %d (%s)", p.ID, p.Link, p.Error)
+		return fmt.Sprintf("id %d, %s (%s)", p.ID, p.by(), p.Error)
 	}
 	jit := "compiled"
 	if !p.JITed {
 		jit = "INTERPRETED"
 	}
-	return fmt.Sprintf("id %d %s, tag %s, link %d, %s, loaded %v ago", p.ID, p.Name, p.Tag, p.Link, jit, time.Duration(p.AgeS)*time.Second)
+	return fmt.Sprintf("id %d %s, tag %s, %s, %s, loaded %v ago", p.ID, p.Name, p.Tag, p.by(), jit, time.Duration(p.AgeS)*time.Second)
+}
+
+// by says what attached the program: a link, or a filter at clsact, which has none.
+func (p *KernelProgram) by() string {
+	if p.Hook == loader.HookClsact {
+		return "clsact filter"
+	}
+	return fmt.Sprintf("link %d", p.Link)
 }
 
 func dash(s string) string {

@@ -34,6 +34,7 @@ type InterfaceStatus struct {
 	Carrier  string            `json:"carrier"`
 	RingUsed uint64            `json:"ring_used"`
 	RingSize uint64            `json:"ring_size"`
+	Link     LinkStatus        `json:"link"`
 	Verdicts map[string]uint64 `json:"verdicts"`
 }
 
@@ -96,7 +97,8 @@ func (a *Agent) Status() Status {
 	for _, b := range a.buses {
 		i := InterfaceStatus{
 			Name: b.Name(), Slot: b.Slot(), Carrier: string(carriers[b.Slot()]),
-			RingUsed: b.Candidates().Used(), RingSize: b.Candidates().Size(), Verdicts: make(map[string]uint64),
+			RingUsed: b.Candidates().Used(), RingSize: b.Candidates().Size(), Link: a.links.status(b.Slot()),
+			Verdicts: make(map[string]uint64),
 		}
 		for v, n := range a.counts(b) {
 			i.Verdicts[loader.Verdict(v).String()] = n

@@ -5,6 +5,7 @@ package agent
 import (
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -22,6 +23,7 @@ func (s *Status) WriteText(w io.Writer) error {
 	}
 	for _, i := range s.Interfaces {
 		fmt.Fprintf(t, "\ninterface %s\tslot %d, %s, ring %d of %d bytes\n", i.Name, i.Slot, i.Carrier, i.RingUsed, i.RingSize)
+		fmt.Fprintf(t, "  link\t%s\n", i.Link.describe(time.Now()))
 		for v := range loader.NumVerdicts {
 			if n := i.Verdicts[loader.Verdict(v).String()]; n > 0 {
 				fmt.Fprintf(t, "  %s\t%d\n", loader.Verdict(v), n)
@@ -50,4 +52,33 @@ func (s *Status) WriteText(w io.Writer) error {
 		return fmt.Errorf("write status: %w", err)
 	}
 	return nil
+}
+
+// describe says it in a line; what asks for somebody's attention is in capitals.
+func (l *LinkStatus) describe(now time.Time) string {
+	if l.State == "" {
+		return "unknown"
+	}
+	since := func(t time.Time) string { return now.Sub(t).Truncate(time.Second).String() }
+	state := l.State
+	if state != LinkUp {
+		state = strings.ToUpper(state)
+	}
+	words := []string{fmt.Sprintf("%s for %s", state, since(l.Since))}
+	switch {
+	case l.Attached:
+		words = append(words, l.Hook)
+	case l.State != LinkAbsent:
+		words = append(words, "NOT ATTACHED")
+	}
+	if l.Error != "" {
+		words = append(words, l.Error)
+	}
+	if l.Controller != "" {
+		words = append(words, fmt.Sprintf("controller %s for %s", l.Controller, since(l.ControllerSince)))
+	}
+	if l.Reattached > 0 {
+		words = append(words, fmt.Sprintf("re-attached %d times, the last in %v", l.Reattached, time.Duration(l.LastReattachUS)*time.Microsecond))
+	}
+	return strings.Join(words, ", ")
 }

@@ -7,7 +7,7 @@ import "testing"
 // BenchmarkTUN times what it takes to bring a frame through the attached filter from user space.
 func BenchmarkTUN(b *testing.B) {
 	needRoot(b)
-	lab := newLab(b)
+	lab := newLab(b, "")
 	for name, id := range map[string]uint32{"passed": 0x200, "replay": idSample} {
 		b.Run("verdict="+name, func(b *testing.B) {
 			frame := fdFrame(id, 48, header{version: 1, epoch: liveEpoch, counter: 10000})

@@ -109,6 +109,10 @@ func removeStale(root string) error {
 	}
 	for _, n := range names {
 		if strings.HasPrefix(n.Name(), tmpPrefix) {
+			// A tcx link ends with its pin, a filter at clsact must be removed.
+			if err := detachClsact(filepath.Join(root, n.Name()), 0); err != nil {
+				return fmt.Errorf("remove filter of stale pins: %w", err)
+			}
 			if err := os.RemoveAll(filepath.Join(root, n.Name())); err != nil {
 				return fmt.Errorf("remove stale pins: %w", err)
 			}

@@ -10,9 +10,9 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
 	"github.com/cellward/cellward/bpf/can"
@@ -34,6 +34,7 @@ var (
 	ErrNotCAN   = errors.New("interface is not a CAN interface")
 	ErrRingSize = errors.New("pinned ring has another size")
 	ErrBusSlot  = errors.New("interface slot is out of range or taken twice")
+	ErrHookKind = errors.New("wrong kind of hook")
 )
 
 // BusOptions says which interface to attach to. Interface and Slot are required.
@@ -49,18 +50,27 @@ type BusOptions struct {
 	// Candidates and Control are the ring sizes in bytes, powers of two and multiples of the page size. 0
 	// takes the default, or the size of a pinned ring as it is.
 	Candidates, Control int
+
+	// Hook is HookTCX or HookClsact; empty takes what an earlier run has taken, else tcx, and clsact where the kernel has no
+	// tcx. A bus that is attached by the other kind gives ErrHookKind.
+	Hook string
+
+	// MayBeAbsent makes an interface that does not exist, or is no CAN interface, no error: maps and program are made ready,
+	// and [Set.Reattach] attaches it.
+	MayBeAbsent bool
 }
 
-// Bus is an interface with the filter attached. Its methods are for one goroutine; its rings are for one
-// reader each.
+// Bus is an interface with the filter attached. Its methods are safe for concurrent use, also with [Set.Reattach]; its rings
+// are for one reader each.
 type Bus struct {
-	name  string
-	slot  uint32
-	index int
+	name string
+	slot uint32
+	opts BusOptions
+	at   atomic.Pointer[attached]
 
 	maps     map[string]*ebpf.Map
 	prog     *ebpf.Program
-	link     link.Link
+	anchor   anchor // nil: never attached
 	counters *table[Counters]
 
 	candidates, control *Ring
@@ -72,8 +82,11 @@ func (b *Bus) Name() string { return b.name }
 // Slot returns the interface's slot.
 func (b *Bus) Slot() uint32 { return b.slot }
 
-// Index returns the interface's index at the time of Attach.
-func (b *Bus) Index() int { return b.index }
+// Index returns the index of the interface to which the bus was attached last, or 0 if it never was.
+func (b *Bus) Index() int { return b.at.Load().index }
+
+// Hook returns the kind of hook by which the bus was attached last, HookTCX or HookClsact, or "" if it never was.
+func (b *Bus) Hook() string { return b.at.Load().hook }
 
 // Candidates returns the ring of samples and heartbeats.
 func (b *Bus) Candidates() *Ring { return b.candidates }
@@ -89,10 +102,24 @@ func (b *Bus) FilterCounts() (sum Counts) {
 	return sum
 }
 
+// attached is where a bus is attached.
+type attached struct {
+	index int
+	hook  string
+}
+
+func newBus(o BusOptions) *Bus {
+	b := &Bus{name: o.Interface, slot: o.Slot, opts: o, maps: make(map[string]*ebpf.Map)}
+	b.at.Store(&attached{})
+	return b
+}
+
+func (s *Set) busPins(slot uint32) string { return s.path(busPrefix + strconv.Itoa(int(slot))) }
+
 func (b *Bus) close() error {
 	errs := []error{b.candidates.close(), b.control.close(), b.counters.close()}
-	if b.link != nil {
-		errs = append(errs, b.link.Close())
+	if b.anchor != nil {
+		errs = append(errs, b.anchor.Close())
 	}
 	if b.prog != nil {
 		errs = append(errs, b.prog.Close())
@@ -103,23 +130,11 @@ func (b *Bus) close() error {
 	return errors.Join(errs...)
 }
 
-// attachment is one bus on its way through Attach.
-type attachment struct {
-	bus  *Bus
-	opts BusOptions
-	pins string // folder of the pins in the end
-	tmp  string // folder of the pins for now; empty if they are there already
-
-	old      *ebpf.Program // what the pinned link ran before
-	updated  bool          // the pinned link runs our program
-	replaced bool          // the pinned link was of an interface that is gone
-}
-
 // Attach loads a program instance per bus and attaches it, or, where an earlier run has, takes over its link
 // and rings and replaces the program in one step: no frame goes unjudged and none is lost. Either all buses
 // are attached or, with an error, what was there before is left as it was; a process killed in Attach can
-// leave some attached, which the next Attach takes over. ebpf.ErrNotSupported means a kernel without tcx
-// (before 6.6).
+// leave some attached, which the next Attach takes over. ebpf.ErrNotSupported means a kernel that has neither tcx
+// (from 6.6) nor clsact with cls_bpf, or not the one that the options ask for.
 //
 // Streams must be in the table before: until then their identifiers pass.
 func (s *Set) Attach(options ...BusOptions) (buses []*Bus, err error) {
@@ -157,9 +172,11 @@ func (s *Set) Attach(options ...BusOptions) (buses []*Bus, err error) {
 			return nil, fmt.Errorf("attach %s: %w: %d", o.Interface, ErrBusSlot, o.Slot)
 		}
 		taken[o.Slot] = true
+		if o.Hook != "" && o.Hook != HookTCX && o.Hook != HookClsact {
+			return nil, fmt.Errorf("attach %s: %w: %q is none", o.Interface, ErrHookKind, o.Hook)
+		}
 		a := &attachment{
-			bus: &Bus{name: o.Interface, slot: o.Slot, maps: make(map[string]*ebpf.Map)}, opts: o,
-			pins: s.path(busPrefix + strconv.Itoa(int(o.Slot))),
+			bus: newBus(o), opts: o, pins: s.busPins(o.Slot),
 		}
 		all = append(all, a)
 		if err := s.prepare(a); err != nil {
@@ -184,6 +201,7 @@ func (s *Set) Attach(options ...BusOptions) (buses []*Bus, err error) {
 		}
 	}
 	for _, a := range all {
+		a.done()
 		buses = append(buses, a.bus)
 	}
 	s.buses = append(s.buses, buses...)
@@ -192,22 +210,8 @@ func (s *Set) Attach(options ...BusOptions) (buses []*Bus, err error) {
 
 // prepare finds the interface, opens or makes the bus's maps and loads the program.
 func (s *Set) prepare(a *attachment) error {
-	err := a.opts.Netns.Do(func() error {
-		links, err := DialLinks()
-		if err != nil {
-			return err
-		}
-		l, err := links.ByName(a.opts.Interface)
-		if err := errors.Join(err, links.Close()); err != nil {
-			return err
-		}
-		if l.Type != ARPHRDCAN {
-			return fmt.Errorf("%w: link type %d", ErrNotCAN, l.Type)
-		}
-		a.bus.index = l.Index
-		return nil
-	})
-	if err != nil {
+	err := a.findInterface()
+	if err != nil && !(a.opts.MayBeAbsent && (errors.Is(err, ErrNoLink) || errors.Is(err, ErrNotCAN))) {
 		return err
 	}
 
@@ -308,17 +312,7 @@ func (s *Set) openBus(a *attachment) error {
 			return fmt.Errorf("%w: %s has %d bytes, want %d", ErrRingSize, name, m.MaxEntries(), size)
 		}
 	}
-	a.bus.link, err = link.LoadPinnedLink(filepath.Join(a.pins, linkPin), nil)
-	switch {
-	case errors.Is(err, os.ErrNotExist): // somebody removed the pin, which took the filter off
-		a.bus.link = nil
-		return nil
-	case err != nil:
-		a.bus.link = nil
-		return fmt.Errorf("open pinned link: %w", err)
-	default:
-		return nil
-	}
+	return a.openAnchor()
 }
 
 // load loads the bus's program instance.
@@ -354,127 +348,6 @@ func configure(spec *ebpf.CollectionSpec, slot, candidates uint32) error {
 	)
 }
 
-// attach sets the hook where none is, in front of whatever else is attached: a program before ours could end
-// the chain and let a protected identifier through.
-func (a *attachment) attach(root string) error {
-	b := a.bus
-	attached, err := a.attached()
-	if err != nil || attached {
-		return err
-	}
-	if a.tmp == "" {
-		// Maps are pinned, but the interface that the link was attached to is gone or was made anew.
-		a.replaced = true
-		if b.link != nil {
-			if err := b.link.Close(); err != nil {
-				return fmt.Errorf("close link of a former interface: %w", err)
-			}
-			b.link = nil
-		}
-		if a.tmp, err = os.MkdirTemp(root, tmpPrefix); err != nil {
-			return fmt.Errorf("make folder for pins: %w", err)
-		}
-	}
-	err = a.opts.Netns.Do(func() (err error) {
-		b.link, err = link.AttachTCX(link.TCXOptions{
-			Interface: b.index, Program: b.prog, Attach: ebpf.AttachTCXIngress, Anchor: link.Head(),
-		})
-		return err
-	})
-	if err != nil {
-		b.link = nil
-		return err
-	}
-	if err := b.link.Pin(filepath.Join(a.tmp, linkPin)); err != nil {
-		return fmt.Errorf("pin link: %w", err)
-	}
-	return nil
-}
-
-// attached reports whether the bus's link is at the interface's hook. The kernel is asked about the
-// interface and not about the link, because interface indexes of two network namespaces may be equal.
-func (a *attachment) attached() (bool, error) {
-	if a.bus.link == nil {
-		return false, nil
-	}
-	info, err := a.bus.link.Info()
-	if err != nil {
-		return false, fmt.Errorf("ask for link: %w", err)
-	}
-	var hook *link.QueryResult
-	err = a.opts.Netns.Do(func() (err error) {
-		hook, err = link.QueryPrograms(link.QueryOptions{Target: a.bus.index, Attach: ebpf.AttachTCXIngress})
-		return err
-	})
-	if err != nil {
-		return false, fmt.Errorf("ask for programs at the hook: %w", err)
-	}
-	for _, p := range hook.Programs {
-		if id, ok := p.LinkID(); ok && id == info.ID {
-			return true, nil
-		}
-	}
-	return false, nil
-}
-
-// update replaces the program of a link that an earlier run attached.
-func (a *attachment) update() error {
-	if a.tmp != "" {
-		return nil // the link is new
-	}
-	info, err := a.bus.link.Info()
-	if err != nil {
-		return fmt.Errorf("ask for link: %w", err)
-	}
-	if a.old, err = ebpf.NewProgramFromID(info.Program); err != nil {
-		return fmt.Errorf("open program of the pinned link: %w", err)
-	}
-	if err := a.bus.link.Update(a.bus.prog); err != nil {
-		return fmt.Errorf("replace program: %w", err)
-	}
-	a.updated = true
-	return nil
-}
-
-// publish gives the pins their final names.
-func (a *attachment) publish() error {
-	switch {
-	case a.tmp == "":
-		return nil
-	case a.replaced:
-		if err := os.Rename(filepath.Join(a.tmp, linkPin), filepath.Join(a.pins, linkPin)); err != nil {
-			return fmt.Errorf("name pinned link: %w", err)
-		}
-		empty := a.tmp
-		a.tmp = filepath.Join(a.pins, linkPin) // undo must know it by this name
-		if err := os.Remove(empty); err != nil {
-			return fmt.Errorf("remove folder for pins: %w", err)
-		}
-	default:
-		if err := os.Rename(a.tmp, a.pins); err != nil {
-			return fmt.Errorf("name pins: %w", err)
-		}
-		a.tmp = a.pins
-	}
-	return nil
-}
-
-// undo takes back what Attach has done to this bus.
-func (a *attachment) undo() error {
-	var errs []error
-	if a.updated {
-		if err := a.bus.link.Update(a.old); err != nil {
-			errs = append(errs, fmt.Errorf("put back program: %w", err))
-		}
-	}
-	if a.tmp != "" {
-		if err := os.RemoveAll(a.tmp); err != nil {
-			errs = append(errs, fmt.Errorf("remove pins: %w", err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
 // Detach takes the filter off the given slots' interfaces, or off all if none is given, and removes their
 // pins, rings and what lies unread in them; and the shared maps when no bus is left. It opens the bus, and
 // nothing else does. It needs no Set and minds no layout, so it also ends what another build has left.
@@ -507,7 +380,7 @@ func Detach(root string, slots ...uint32) error {
 	}
 	var errs []error
 	for _, slot := range slots {
-		if err := detachBus(filepath.Join(root, busPrefix+strconv.Itoa(int(slot)))); err != nil {
+		if err := detachBus(filepath.Join(root, busPrefix+strconv.Itoa(int(slot))), slot); err != nil {
 			errs = append(errs, fmt.Errorf("detach interface slot %d: %w", slot, err))
 		}
 	}
@@ -527,22 +400,9 @@ func Detach(root string, slots ...uint32) error {
 	return nil
 }
 
-func detachBus(pins string) error {
-	l, err := link.LoadPinnedLink(filepath.Join(pins, linkPin), nil)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-	case err != nil:
-		return fmt.Errorf("open pinned link: %w", err)
-	default:
-		// Also a process that still holds the link loses it; a link without an interface has nothing to
-		// lose (ENOLINK).
-		err := l.Detach()
-		if errors.Is(err, unix.ENOLINK) {
-			err = nil
-		}
-		if err := errors.Join(err, l.Close()); err != nil {
-			return fmt.Errorf("detach link: %w", err)
-		}
+func detachBus(pins string, slot uint32) error {
+	if err := errors.Join(detachTCX(pins), detachClsact(pins, slot)); err != nil {
+		return err
 	}
 	if err := os.RemoveAll(pins); err != nil {
 		return fmt.Errorf("remove pins: %w", err)

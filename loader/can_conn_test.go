@@ -59,7 +59,7 @@ func TestCANConn(t *testing.T) {
 
 // A CAN connection sits behind the filter.
 func TestCANConnBehindFilter(t *testing.T) {
-	l := newLab(t)
+	l := newLab(t, "")
 	c := must[*CANConn](t)(OpenCAN(l.ns, labDevice))
 	defer c.Close()
 	ok(t, l.device.WriteCAN(fdFrame(idSample, 48, header{version: 1, epoch: liveEpoch, counter: 10001}), CANFDMTU))

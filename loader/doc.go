@@ -6,12 +6,15 @@
 // Everything that must outlive the process is pinned under one folder of a bpffs:
 //
 //	ROOT/maps/                 streams epochs windows starts agent_counters stream_shed meta
-//	ROOT/bus_SLOT/             candidates control filter_counters link
+//	ROOT/bus_SLOT/             candidates control filter_counters, and link (tcx) or hook (clsact)
 //
 // [Open] creates the shared maps, all or none, or opens those of an earlier run. [Set.Attach] loads and
 // attaches the filter, all interfaces or none, or takes over what an earlier run attached. Closing a [Set]
 // or losing the process changes nothing in the kernel: protected identifiers stay protected. Only [Detach]
 // opens a bus again.
+//
+// The filter sits at tc ingress, held by a tcx link or, where the kernel has no tcx, by a cls_bpf filter at clsact.
+// [LinkWatcher] and [CANErrors] tell what happens to interfaces, and [Set.Reattach] attaches to one that was made anew.
 //
 // The order for a caller is: Open, fill the stream table, Attach, then read rings with a [Poller]. Streams
 // go in first because an identifier is protected from the moment at which its stream is in the table.

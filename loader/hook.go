@@ -9,22 +9,27 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 )
 
-// HookTCX is the kind of the hook at which the filter sits: tc ingress through a tcx link.
-const HookTCX = "tcx_ingress"
+// The kinds of hook at which the filter sits, both at tc ingress: a tcx link (kernels from 6.6), and a cls_bpf filter in
+// direct-action mode at a clsact qdisc. tcx judges before clsact.
+const (
+	HookTCX    = "tcx_ingress"
+	HookClsact = "clsact_ingress"
+)
 
-// Hook is the ingress hook of one CAN interface and what runs there, first to last.
+// Hook is tc ingress of one CAN interface and what runs there, first to last.
 type Hook struct {
 	Interface Link
-	Kind      string
 	Programs  []Program
 }
 
-// Program is a loaded program as the kernel describes it. All but ID and Link is empty where Err says why: it takes
+// Program is a loaded program as the kernel describes it. All but ID, Hook and Link is empty where Err says why: it takes
 // CAP_SYS_ADMIN to look at a program by its id.
 type Program struct {
 	ID   uint32
+	Hook string // HookTCX or HookClsact; empty: not told
 	Link uint32 // id of the link that attached it; 0: attached without one, or not attached
 
 	Name         string
@@ -38,8 +43,8 @@ type Program struct {
 	Err error
 }
 
-// Hooks lists the ingress hooks of all CAN interfaces in the caller's network namespace, by BPF_PROG_QUERY, which needs
-// CAP_NET_ADMIN. ebpf.ErrNotSupported means a kernel without tcx.
+// Hooks lists the ingress hooks of all CAN interfaces in the caller's network namespace: tcx by BPF_PROG_QUERY, which needs
+// CAP_NET_ADMIN, where the kernel has it, and the BPF filters at clsact over rtnetlink.
 func Hooks() ([]Hook, error) {
 	links, err := DialLinks()
 	if err != nil {
@@ -64,19 +69,49 @@ func Hooks() ([]Hook, error) {
 }
 
 func hookOf(l Link) (Hook, error) {
-	h := Hook{Interface: l, Kind: HookTCX}
-	q, err := link.QueryPrograms(link.QueryOptions{Target: l.Index, Attach: ebpf.AttachTCXIngress})
-	if err != nil {
+	h := Hook{Interface: l}
+	attached, err := queryTCX(l.Index)
+	if err != nil && !errors.Is(err, ebpf.ErrNotSupported) {
 		return h, fmt.Errorf("ask for programs at the hook of %s: %w", l.Name, err)
 	}
-	for _, a := range q.Programs {
+	for _, a := range attached {
 		p := programByID(a.ID)
+		p.Hook = HookTCX
 		if id, ok := a.LinkID(); ok {
 			p.Link = uint32(id)
 		}
 		h.Programs = append(h.Programs, p)
 	}
+	err = inTC(nil, func(t tcConn) error {
+		filters, err := t.filters(l.Index, tcParentIngress)
+		for _, f := range filters {
+			if f.program != 0 {
+				p := programByID(f.program)
+				p.Hook = HookClsact
+				h.Programs = append(h.Programs, p)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return h, fmt.Errorf("ask for filters of %s: %w", l.Name, err)
+	}
 	return h, nil
+}
+
+// queryTCX lists what is attached at an interface's tcx ingress, first to last. ebpf.ErrNotSupported means a kernel without tcx.
+func queryTCX(index int) ([]link.AttachedProgram, error) {
+	q, err := link.QueryPrograms(link.QueryOptions{Target: index, Attach: ebpf.AttachTCXIngress})
+	// A kernel without tcx calls the kind of attachment invalid, which might also mean another argument.
+	if errors.Is(err, unix.EINVAL) {
+		if perr := ProbeTCX(); errors.Is(perr, ebpf.ErrNotSupported) {
+			return nil, perr
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return q.Programs, nil
 }
 
 func programByID(id ebpf.ProgramID) Program {

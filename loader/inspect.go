@@ -90,13 +90,15 @@ type PinnedBus struct {
 	// Filter and Agent hold the verdicts; both are zero where the layout is another build's.
 	Filter, Agent Counts
 
-	// LinkErr says why the pinned link could not be looked at. Opening it asks for write permission on its pin, whatever is
-	// done with it, so a reader who may only read sees the maps and not the link.
+	// Hook is HookTCX where a link is pinned and HookClsact where a note of a filter is; empty: neither.
+	Hook string
+	// LinkErr says why the pinned link, or the filter that the note leads to, could not be looked at. Opening a link asks for
+	// write permission on its pin, whatever is done with it, so a reader who may only read sees the maps and not the link.
 	LinkErr error
-	LinkID  uint32
-	// Ifindex is the interface that the link is attached to, in the namespace that it lives in; 0: the interface is gone.
+	LinkID  uint32 // 0 at clsact, which has no links
+	// Ifindex is the interface that the program is attached to, in the namespace that it lives in; 0: the interface is gone.
 	Ifindex int
-	Program Program // what the link runs
+	Program Program // what runs there
 }
 
 // RingFill is how full a ring buffer is, in bytes, records that wait to be released included. Known is false where only
@@ -284,7 +286,7 @@ func (i *inspector) readBus(slot uint32) error {
 	dir := filepath.Join(i.Root, fmt.Sprint(busPrefix, slot))
 	b := PinnedBus{Slot: slot, MapIDs: make(map[string]uint32)}
 	maps := make(map[string]*ebpf.Map)
-	err := i.openAll(dir, busMaps(), maps, b.MapIDs, linkPin)
+	err := i.openAll(dir, busMaps(), maps, b.MapIDs, linkPin, notePin)
 	defer func() {
 		for _, m := range maps {
 			_ = m.Close() // nothing was written
@@ -313,17 +315,25 @@ func (i *inspector) readBus(slot uint32) error {
 		}
 		c.AddTo(&b.Agent)
 	}
-	b.LinkErr = b.readLink(filepath.Join(dir, linkPin))
+	b.LinkErr = b.readHook(dir)
 	i.Buses = append(i.Buses, b)
 	return nil
 }
 
-func (b *PinnedBus) readLink(pin string) error {
-	l, err := link.LoadPinnedLink(pin, nil)
+func (b *PinnedBus) readHook(dir string) error {
+	err := b.readNote(dir)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	l, err := link.LoadPinnedLink(filepath.Join(dir, linkPin), nil)
 	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			b.Hook = HookTCX
+		}
 		return fmt.Errorf("open pinned link: %w", err)
 	}
 	defer l.Close()
+	b.Hook = HookTCX
 	info, err := l.Info()
 	if err != nil {
 		return fmt.Errorf("ask for link: %w", err)
@@ -333,7 +343,43 @@ func (b *PinnedBus) readLink(pin string) error {
 		b.Ifindex = int(tcx.Ifindex)
 	}
 	b.Program = programByID(info.Program)
-	b.Program.Link = b.LinkID
+	b.Program.Link, b.Program.Hook = b.LinkID, HookTCX
+	return nil
+}
+
+// readNote follows the pinned note of a filter at clsact.
+func (b *PinnedBus) readNote(dir string) error {
+	m, err := ebpf.LoadPinnedMap(filepath.Join(dir, notePin), &ebpf.LoadPinOptions{ReadOnly: true})
+	if err != nil {
+		return fmt.Errorf("open pinned note of the hook: %w", err)
+	}
+	defer m.Close()
+	b.Hook = HookClsact
+	n, err := readNote(m)
+	if err != nil || n.Ifindex == 0 {
+		return err
+	}
+	ns, closeNS, err := n.netns()
+	if errors.Is(err, ErrElsewhere) {
+		b.Ifindex = int(n.Ifindex) // as far as is known
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer closeNS()
+	a := &clsactAnchor{slot: b.Slot, ring: b.MapIDs[can.FilterMapCandidates]}
+	id, found, err := a.holds(place{ns, int(n.Ifindex)})
+	if errors.Is(err, os.ErrPermission) { // it takes more to ask whose program it is; the name is readable by all
+		a.ring = 0
+		id, found, err = a.holds(place{ns, int(n.Ifindex)})
+	}
+	if err != nil || !found {
+		return err
+	}
+	b.Ifindex = int(n.Ifindex)
+	b.Program = programByID(id)
+	b.Program.Hook = HookClsact
 	return nil
 }
 

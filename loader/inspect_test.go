@@ -18,16 +18,24 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
+	"github.com/mdlayher/netlink"
 )
 
 // inspected is Inspect in the lab's namespace.
 func (l *lab) inspected(t testing.TB) *Inspection {
 	t.Helper()
-	return must[*Inspection](t)(Inspect(l.root))
+	var i *Inspection
+	ok(t, l.ns.Do(func() (err error) {
+		i, err = Inspect(l.root)
+		return err
+	}))
+	return i
 }
 
-func TestInspect(t *testing.T) {
-	l := newLab(t)
+func TestInspect(t *testing.T) { eachHook(t, testInspect) }
+
+func testInspect(t *testing.T, kind string) {
+	l := newLab(t, kind)
 	l.set.Starts()[5].Epoch(0).Reset(liveEpoch)
 	l.set.Starts()[5].Epoch(0).Put(Start{First: 70, Random: [16]byte{1}})
 	l.set.Starts()[5].Epoch(0).Put(Start{First: 90, Random: [16]byte{2}})
@@ -81,7 +89,7 @@ func TestInspect(t *testing.T) {
 		t.Errorf("rings %+v, %+v", b.Candidates, b.Control)
 	}
 	if p := b.Program; b.LinkErr != nil || p.Err != nil || b.Ifindex != l.bus.Index() || p.Name != "can_ingress" || p.Tag == "" || !p.JITed ||
-		p.Instructions == 0 || p.Loaded == 0 || p.BTFID == 0 || p.Link != b.LinkID || b.LinkID == 0 {
+		p.Instructions == 0 || p.Loaded == 0 || p.BTFID == 0 || p.Link != b.LinkID || (b.LinkID == 0) != (kind == HookClsact) || b.Hook != kind || p.Hook != kind {
 		t.Errorf("bus %+v", b)
 	}
 	for name, id := range b.MapIDs {
@@ -99,27 +107,38 @@ func TestInspect(t *testing.T) {
 }
 
 // The hook shows what runs there, in order, ours and others'.
-func TestHooks(t *testing.T) {
-	l := newLab(t)
+func TestHooks(t *testing.T) { eachHook(t, testHooks) }
+
+func testHooks(t *testing.T, kind string) {
+	l := newLab(t, kind)
 	pass := must[*ebpf.Program](t)(ebpf.NewProgram(&ebpf.ProgramSpec{
 		Name: "other", Type: ebpf.SchedCLS, License: "GPL", Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, -1), asm.Return()},
 	}))
 	defer pass.Close()
 	ok(t, l.ns.Do(func() error {
-		other, err := link.AttachTCX(link.TCXOptions{Interface: l.bus.Index(), Program: pass, Attach: ebpf.AttachTCXIngress, Anchor: link.Head()})
-		if err != nil {
-			return err
+		wantOther := HookTCX
+		if kind == HookClsact {
+			wantOther = HookClsact
+			// The newest of one priority judges first.
+			ok(t, inTC(nil, func(c tcConn) error {
+				return c.setFilter(l.bus.Index(), clsactPriority, 7, "other", pass, netlink.Create|netlink.Excl)
+			}))
+		} else {
+			other, err := link.AttachTCX(link.TCXOptions{Interface: l.bus.Index(), Program: pass, Attach: ebpf.AttachTCXIngress, Anchor: link.Head()})
+			if err != nil {
+				return err
+			}
+			defer other.Close()
 		}
-		defer other.Close()
 		hooks, err := Hooks()
 		if err != nil {
 			return err
 		}
-		if len(hooks) != 1 || hooks[0].Interface.Name != labDevice || hooks[0].Kind != HookTCX || len(hooks[0].Programs) != 2 {
+		if len(hooks) != 1 || hooks[0].Interface.Name != labDevice || len(hooks[0].Programs) != 2 {
 			t.Fatalf("hooks %+v", hooks)
 		}
 		first, second := hooks[0].Programs[0], hooks[0].Programs[1]
-		if first.Name != "other" || second.Name != "can_ingress" || second.Link != l.inspected(t).Buses[0].LinkID {
+		if first.Name != "other" || first.Hook != wantOther || second.Name != "can_ingress" || second.Hook != kind || second.Link != l.inspected(t).Buses[0].LinkID {
 			t.Errorf("programs %+v, %+v", first, second)
 		}
 		return nil
@@ -127,8 +146,10 @@ func TestHooks(t *testing.T) {
 }
 
 // What cannot be ours is told, and does not keep the rest from being read.
-func TestInspectForeignPins(t *testing.T) {
-	l := newLab(t)
+func TestInspectForeignPins(t *testing.T) { eachHook(t, testInspectForeignPins) }
+
+func testInspectForeignPins(t *testing.T, kind string) {
+	l := newLab(t, kind)
 	m := must[*ebpf.Map](t)(ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1}))
 	defer m.Close()
 	pin := func(name string) {
@@ -159,8 +180,10 @@ func TestInspectForeignPins(t *testing.T) {
 }
 
 // Pins of another build: only their outlines are told.
-func TestInspectOtherLayout(t *testing.T) {
-	l := newLab(t)
+func TestInspectOtherLayout(t *testing.T) { eachHook(t, testInspectOtherLayout) }
+
+func testInspectOtherLayout(t *testing.T, kind string) {
+	l := newLab(t, kind)
 	l.set.meta.entries[0].LayoutHash[0] ^= 1
 	l.set.meta.entries[0].BootID[0] ^= 1
 	l.set.MarkReady()
@@ -168,7 +191,7 @@ func TestInspectOtherLayout(t *testing.T) {
 	if got.Meta.SameLayout || got.Meta.SameBoot || !got.Meta.Ready || len(got.Streams)+len(got.Nodes) != 0 {
 		t.Errorf("%+v", got)
 	}
-	if b := got.Buses[0]; b.LinkID == 0 || b.Program.Name != "can_ingress" || b.Candidates.Size == 0 || b.Filter.Total() != 0 {
+	if b := got.Buses[0]; b.Ifindex == 0 || b.Hook != kind || b.Program.Name != "can_ingress" || b.Candidates.Size == 0 || b.Filter.Total() != 0 {
 		t.Errorf("bus %+v", b)
 	}
 }
@@ -189,11 +212,13 @@ func TestInspectNothing(t *testing.T) {
 }
 
 // An interface that is gone took the filter with it; the pins stay, and say so.
-func TestInspectInterfaceGone(t *testing.T) {
-	l := newLab(t)
+func TestInspectInterfaceGone(t *testing.T) { eachHook(t, testInspectInterfaceGone) }
+
+func testInspectInterfaceGone(t *testing.T, kind string) {
+	l := newLab(t, kind)
 	ok(t, l.device.Close())
 	eventually(t, "the link has lost its interface", func() bool { return l.inspected(t).Buses[0].Ifindex == 0 })
-	ok(t, os.Remove(filepath.Join(l.root, "bus_3", linkPin)))
+	ok(t, os.Remove(filepath.Join(l.root, "bus_3", map[string]string{HookTCX: linkPin, HookClsact: notePin}[kind])))
 	if b := l.inspected(t).Buses[0]; !errors.Is(b.LinkErr, os.ErrNotExist) || b.LinkID != 0 {
 		t.Errorf("pin removed: %+v", b)
 	}
@@ -220,8 +245,10 @@ func inspectingChild() error {
 }
 
 // Reading takes no right to write: a user to whom the pins are readable, and nothing else, sees the tables.
-func TestInspectReadOnly(t *testing.T) {
-	l := newLab(t)
+func TestInspectReadOnly(t *testing.T) { eachHook(t, testInspectReadOnly) }
+
+func testInspectReadOnly(t *testing.T, kind string) {
+	l := newLab(t, kind)
 	l.write(t, EthPCANFD, fdFrame(idSample, 48, header{version: 1, epoch: liveEpoch, counter: 10001}).view(CANFDMTU))
 	ok(t, filepath.Walk(l.root, func(path string, info os.FileInfo, err error) error {
 		if err != nil {
@@ -241,8 +268,8 @@ func TestInspectReadOnly(t *testing.T) {
 	if err != nil {
 		t.Fatalf("inspect as nobody: %v: %s", err, out)
 	}
-	// The link and the rings' fill cannot be looked at, and that is told; all else can.
-	if got, want := strings.TrimSpace(string(out)), "[1,4194304,false,4,true]"; got != want {
+	// The link and the rings' fill cannot be looked at, and that is told; all else can, the note of a filter too.
+	if got, want := strings.TrimSpace(string(out)), fmt.Sprintf("[1,4194304,false,4,%v]", kind == HookTCX); got != want {
 		t.Errorf("nobody sees %s, want %s", got, want)
 	}
 }
@@ -276,7 +303,12 @@ func TestProbes(t *testing.T) {
 	if p := must[Program](t)(ProbeFilter()); p.Name != "can_ingress" || p.Instructions == 0 || !p.JITed {
 		t.Errorf("filter %+v", p)
 	}
-	ok(t, ProbeTCX())
+	ok(t, ProbeClsact())
+	if err := ProbeTCX(); errors.Is(err, ebpf.ErrNotSupported) {
+		needOldKernel(t)
+	} else {
+		ok(t, err)
+	}
 	ok(t, ProbeTUN())
 	if err := ProbeLinkKind("nokind"); !errors.Is(err, ErrLinkKind) {
 		t.Errorf("kind that no kernel has: %v", err)
@@ -289,14 +321,16 @@ func TestProbes(t *testing.T) {
 }
 
 // Detach leaves none of the kernel objects that an inspection has listed, once the process that used them is gone.
-func TestDetachLeavesNoObject(t *testing.T) {
-	l := newLab(t)
+func TestDetachLeavesNoObject(t *testing.T) { eachHook(t, testDetachLeavesNoObject) }
+
+func testDetachLeavesNoObject(t *testing.T, kind string) {
+	l := newLab(t, kind)
 	before := l.inspected(t)
 	r := must[Remains](t)(before.Remains())
-	if len(r.Programs) != 1 || len(r.Links) != 1 || len(r.Maps) != len(sharedMaps())+len(busMaps())+1 { // and the program's constants
+	if len(r.Programs) != 1 || (len(r.Links) == 1) != (kind == HookTCX) || len(r.Maps) != len(sharedMaps())+len(busMaps())+1 { // and the program's constants
 		t.Fatalf("before: %+v", r)
 	}
-	ok(t, Detach(l.root))
+	ok(t, l.ns.Do(func() error { return Detach(l.root) }))
 	if got := hook(t, l.ns, labDevice); len(got) != 0 {
 		t.Errorf("at the hook: %v", got)
 	}

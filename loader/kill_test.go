@@ -74,8 +74,10 @@ func killedAgent() error {
 
 // kill -9 between reading a batch and releasing it: the bus stays closed, and the next process reads exactly
 // that batch again, then what came in meanwhile.
-func TestKilledAgent(t *testing.T) {
-	l := newLab(t)
+func TestKilledAgent(t *testing.T) { eachHook(t, testKilledAgent) }
+
+func testKilledAgent(t *testing.T, kind string) {
+	l := newLab(t, kind)
 	tap := newTap(t, l.ns, labDevice, EthPCANFD)
 	counter := uint64(10001)
 	send := func(n int) {

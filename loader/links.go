@@ -25,12 +25,13 @@ const vxcanInfoPeer = 1
 type Link struct {
 	Index      int
 	Name       string
-	Type       uint16 // ARPHRD_*; ARPHRDCAN for CAN
-	Flags      uint32 // IFF_*
-	MTU        uint32 // bytes
-	TxQueueLen uint32 // frames
-	OperState  uint8  // IF_OPER_* of RFC 2863
-	Kind       string // "vcan", "vxcan", "tun", ...; empty where the driver has none
+	Type       uint16   // ARPHRD_*; ARPHRDCAN for CAN
+	Flags      uint32   // IFF_*
+	MTU        uint32   // bytes
+	TxQueueLen uint32   // frames
+	OperState  uint8    // IF_OPER_* of RFC 2863
+	Kind       string   // "vcan", "vxcan", "tun", ...; empty where the driver has none
+	CANState   CANState // of the controller; only the kernel's drivers for controllers (kind "can") tell
 }
 
 // Up reports whether the interface is set up.
@@ -239,9 +240,9 @@ func linkError(err error) error {
 	return err
 }
 
-// parseLink reads an RTM_NEWLINK message.
+// parseLink reads an RTM_NEWLINK or RTM_DELLINK message.
 func parseLink(m netlink.Message) (Link, error) {
-	if m.Header.Type != unix.RTM_NEWLINK || len(m.Data) < ifInfoLen {
+	if m.Header.Type != unix.RTM_NEWLINK && m.Header.Type != unix.RTM_DELLINK || len(m.Data) < ifInfoLen {
 		return Link{}, fmt.Errorf("parse rtnetlink reply: type %d with %d bytes is no interface", m.Header.Type, len(m.Data))
 	}
 	link := Link{
@@ -264,18 +265,37 @@ func parseLink(m netlink.Message) (Link, error) {
 		case unix.IFLA_OPERSTATE:
 			link.OperState = a.Uint8()
 		case unix.IFLA_LINKINFO:
-			a.Nested(func(a *netlink.AttributeDecoder) error {
-				for a.Next() {
-					if a.Type() == unix.IFLA_INFO_KIND {
-						link.Kind = a.String()
-					}
-				}
-				return nil
-			})
+			a.Nested(link.parseInfo)
 		}
 	}
 	if err := a.Err(); err != nil {
 		return Link{}, fmt.Errorf("parse rtnetlink reply: %w", err)
 	}
 	return link, nil
+}
+
+// iflaCANState is IFLA_CAN_STATE of include/uapi/linux/can/netlink.h.
+const iflaCANState = 4
+
+// parseInfo reads IFLA_LINKINFO. The kind comes before its data (rtnl_link_fill in net/core/rtnetlink.c).
+func (l *Link) parseInfo(a *netlink.AttributeDecoder) error {
+	for a.Next() {
+		switch a.Type() {
+		case unix.IFLA_INFO_KIND:
+			l.Kind = a.String()
+		case unix.IFLA_INFO_DATA:
+			if l.Kind != "can" {
+				continue // the numbers mean something else there
+			}
+			a.Nested(func(a *netlink.AttributeDecoder) error {
+				for a.Next() {
+					if a.Type() == iflaCANState {
+						l.CANState = canStateOf(a.Uint32())
+					}
+				}
+				return nil
+			})
+		}
+	}
+	return nil
 }

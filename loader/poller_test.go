@@ -16,7 +16,7 @@ import (
 // short bursts at any moment, is always back in time for every record.
 func TestPollerLosesNoWakeup(t *testing.T) {
 	const frames = 20000
-	l := newLab(t)
+	l := newLab(t, "")
 	p := must[*Poller](t)(NewPoller(PollerOptions{}, l.bus.Control(), l.bus.Candidates()))
 	defer p.Close()
 	step := make(chan struct{}, 1) // the writer waits for the reader now and then, so that the reader sleeps

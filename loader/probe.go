@@ -11,6 +11,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/cellward/cellward/bpf/can"
@@ -81,6 +82,40 @@ func ProbeTCX() error {
 	default:
 		return errors.Join(errors.New("attach to no interface: the kernel did"), l.Close())
 	}
+}
+
+// ProbeClsact attaches a program that does nothing through clsact and cls_bpf, in a network namespace of its own that ends with the
+// call. ebpf.ErrNotSupported means a kernel without one of the two. Needs CAP_SYS_ADMIN; the kernel may load modules.
+func ProbeClsact() error {
+	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.SchedCLS, License: "Dual BSD/GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
+	})
+	if err != nil {
+		return fmt.Errorf("load program: %w", err)
+	}
+	defer prog.Close()
+	return inScratchNetns(func(l *Links) error {
+		lo, err := l.ByName("lo")
+		if err != nil {
+			return err
+		}
+		return inTC(nil, func(t tcConn) error {
+			_, err := t.addQdisc(lo.Index)
+			if err == nil {
+				err = t.setFilter(lo.Index, clsactPriority, clsactHandle, "cellward_probe", prog, netlink.Create|netlink.Excl)
+			}
+			return clsactError(err)
+		})
+	})
+}
+
+// clsactError names the error by which the kernel says that it has no clsact or no cls_bpf: it knows no such kind.
+func clsactError(err error) error {
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.EOPNOTSUPP) {
+		return fmt.Errorf("%w: %w", ebpf.ErrNotSupported, err)
+	}
+	return err
 }
 
 // ProbeLinkKind makes an interface of a kind ("vcan", "vxcan") in a network namespace of its own, which ends with the

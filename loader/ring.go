@@ -71,9 +71,15 @@ func NewRing(m *ebpf.Map) (*Ring, error) {
 		mask:    uint64(size - 1),
 		consMem: cons, prodMem: prod, fd: m.FD(),
 	}
+	r.Resume()
+	return r, nil
+}
+
+// Resume moves to where the last reader has released. A successor that opens the ring while its predecessor still reads calls it
+// when the predecessor has stopped, before its first Peek: it would read again what was dealt with meanwhile, or what is gone.
+func (r *Ring) Resume() {
 	r.released = r.cons.Load()
 	r.next = r.released
-	return r, nil
 }
 
 // Peek fills batch with the next records and returns how many there were. It does not wait, and it does not

@@ -53,7 +53,7 @@ func interfaceExists(x *exam) {
 			x.links[i.Name] = l
 			x.ok(i.Name, "interface %d%s", l.Index, kindOf(l))
 		case errors.Is(err, loader.ErrNoLink):
-			x.fail(i.Name, "there is no such interface here", "the agent does not start", "ip -details link show")
+			x.fail(i.Name, "there is no such interface here", "nothing comes in there; a running agent attaches the filter when it appears", "ip -details link show")
 		default:
 			x.unknown(i.Name, err, "ip -details link show "+i.Name)
 		}
@@ -85,7 +85,7 @@ func interfaceType(x *exam) {
 			x.ok(name, "CAN")
 			return
 		}
-		x.fail(name, fmt.Sprintf("link type %d is not CAN (%d)", l.Type, loader.ARPHRDCAN), "the agent does not start", "ip -details link show type can")
+		x.fail(name, fmt.Sprintf("link type %d is not CAN (%d)", l.Type, loader.ARPHRDCAN), "the filter is not attached", "ip -details link show type can")
 	})
 }
 
@@ -165,6 +165,10 @@ func (x *exam) judgeFilter(name string, slot uint32, run string) {
 			x.warn(name, fmt.Sprintf("program %q judges before the filter", k.Others[0].Name), "it can let protected identifiers through unverified",
 				"cellward status")
 		default:
+			if k.Hook == loader.HookClsact {
+				x.ok(name, "attached at %s, first, program %d", k.Hook, k.Program.ID)
+				return
+			}
 			x.ok(name, "attached at %s, first, link %d, program %d", k.Hook, k.Link, k.Program.ID)
 		}
 		return

@@ -262,7 +262,10 @@ func toldSeeds() []seed {
 		}, []string{"fail kernel.filter"}, "zgrep"},
 		{"interpreter", func(r *rig) { r.m.LoadFilter = func() (loader.Program, error) { return loader.Program{}, nil } },
 			[]string{"warn kernel.jit"}, "bpf_jit_enable=1"},
-		{"no tcx", func(r *rig) { r.m.TryTCX = func() error { return ebpf.ErrNotSupported } }, []string{"fail kernel.tcx"}, "uname"},
+		{"neither tcx nor clsact", func(r *rig) {
+			r.m.TryTCX = func() error { return ebpf.ErrNotSupported }
+			r.m.TryClsact = r.m.TryTCX
+		}, []string{"fail kernel.tcx"}, "cls_bpf"},
 		{"no BTF", func(r *rig) { r.m.Exists = func(string) bool { return false } }, []string{"warn kernel.btf"}, "CONFIG_DEBUG_INFO_BTF"},
 		{"unprivileged BPF", file("/proc/sys/kernel/unprivileged_bpf_disabled", "0\n"), []string{"warn kernel.unprivileged_bpf"}, "sysctl -w"},
 		{"no CAN", func(r *rig) { r.m.TryCAN = func() error { return unix.EAFNOSUPPORT } }, []string{"warn can.family"}, "modprobe can_raw"},
@@ -408,6 +411,17 @@ func TestCheckIDs(t *testing.T) {
 	for _, c := range Checks() {
 		if !bytes.Contains(doc, []byte("| `"+c.ID+"` | "+c.About+" |")) {
 			t.Errorf("docs/inspect.md has no row of %s: %s", c.ID, c.About)
+		}
+	}
+}
+
+// A kernel without tcx is no fault: the filter is attached through clsact.
+func TestNoTCX(t *testing.T) {
+	r := newRig(t)
+	r.m.TryTCX = func() error { return ebpf.ErrNotSupported }
+	for _, f := range r.examine().Findings {
+		if f.ID == "kernel.tcx" && (f.Severity != OK || !strings.Contains(f.What, "clsact")) {
+			t.Errorf("%+v", f)
 		}
 	}
 }

@@ -58,7 +58,20 @@ func kernelTCX(x *exam) {
 	case err == nil:
 		x.ok("", "tcx is there")
 	case errors.Is(err, ebpf.ErrNotSupported):
-		x.fail("", "the kernel has no tcx", "the filter cannot be attached; tcx came with Linux 6.6", "uname -r")
+		x.kernelClsact()
+	default:
+		x.unknown("", err, x.asRoot())
+	}
+}
+
+// kernelClsact looks for what the filter is attached by where there is no tcx (before Linux 6.6).
+func (x *exam) kernelClsact() {
+	switch err := x.m.TryClsact(); {
+	case err == nil:
+		x.ok("", "the kernel has no tcx; the filter is attached through clsact")
+	case errors.Is(err, ebpf.ErrNotSupported):
+		x.fail("", "the kernel has neither tcx nor clsact with cls_bpf", "the filter cannot be attached",
+			"zgrep -E 'CONFIG_(NET_SCH_INGRESS|NET_CLS_BPF|NET_CLS_ACT)=' /proc/config.gz; modprobe -a sch_ingress cls_bpf")
 	default:
 		x.unknown("", err, x.asRoot())
 	}

@@ -26,9 +26,10 @@ type Machine struct {
 	// ReadFile reads a file under /proc or /sys; Exists tells whether there is one.
 	ReadFile func(path string) ([]byte, error)
 	Exists   func(path string) bool
-	// LoadFilter and TryTCX are loader.ProbeFilter and loader.ProbeTCX.
+	// LoadFilter, TryTCX and TryClsact are loader.ProbeFilter, loader.ProbeTCX and loader.ProbeClsact.
 	LoadFilter func() (loader.Program, error)
 	TryTCX     func() error
+	TryClsact  func() error
 	// TryCAN opens a CAN socket, TryKind makes an interface of a kind (loader.ProbeLinkKind).
 	TryCAN  func() error
 	TryKind func(kind string) error
@@ -66,6 +67,7 @@ func thisMachine() Machine {
 		Exists:       func(path string) bool { _, err := os.Stat(path); return err == nil },
 		LoadFilter:   loader.ProbeFilter,
 		TryTCX:       loader.ProbeTCX,
+		TryClsact:    loader.ProbeClsact,
 		TryCAN:       tryCAN,
 		TryKind:      loader.ProbeLinkKind,
 		Interface:    findInterface,

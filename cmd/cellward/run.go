@@ -25,7 +25,8 @@ func (d *documents) load() (*policy.Set, error) { return policy.Load(d.policy, d
 func newRunCommand() *cobra.Command {
 	var docs documents
 	var every time.Duration
-	var engine string
+	var engine, hook string
+	var all bool
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run the gateway's agent: filter, verify, publish",
@@ -37,6 +38,8 @@ what comes in meanwhile is taken by the next run. Security events go to stderr a
 	docs.flags(cmd)
 	cmd.Flags().DurationVar(&every, "report-every", 10*time.Second, "interval of the lines about refused frames")
 	cmd.Flags().StringVar(&engine, "engine", "", "AEAD engine to use (default: the fastest of this CPU that passes its tests)")
+	cmd.Flags().StringVar(&hook, "hook", "", "hook to attach by: tcx_ingress or clsact_ingress (default: what is attached already, else tcx where the kernel has it)")
+	cmd.Flags().BoolVar(&all, "require-interfaces", false, "end if an interface is missing at the start, which leaves the others open as well")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		set, err := docs.load()
 		if err != nil {
@@ -44,6 +47,7 @@ what comes in meanwhile is taken by the next run. Security events go to stderr a
 		}
 		return agent.RunGateway(cmd.Context(), agent.Options{
 			Set: set, Log: slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), nil)), ReportEvery: every, Engine: engine, Version: agent.Build().Version,
+			Hook: hook, RequireInterfaces: all,
 		})
 	}
 	return cmd
