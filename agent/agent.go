@@ -244,7 +244,7 @@ func (a *Agent) serve() (func() error, error) {
 	a.readers = readers
 	status, err := control.Serve(g.Control.Socket, g.Ring.Group, map[string]func() any{
 		control.StatusPath: func() any { return a.Status() },
-	})
+	}, nil)
 	if err != nil {
 		return nil, errors.Join(err, readers.Close())
 	}
