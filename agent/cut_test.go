@@ -289,7 +289,7 @@ func (w *world) startAgent(fresh bool) error {
 		return fmt.Errorf("secrets are missing: %v", missing)
 	}
 	w.state = state
-	w.core = newCore(w.newEngine(), w.set, state, w.tables, w.sink)
+	w.core = newCore(w.newEngine(), w.set, dense(w.t, w.set), state, w.tables, w.sink)
 	refused, err := w.core.resume(state, w.set, fresh, w.now, time.Now().UnixNano(), int64(33*24*time.Hour))
 	if err != nil {
 		return err

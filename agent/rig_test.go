@@ -247,7 +247,7 @@ func (r *rig) agree(number uint32, base uint64) {
 // boot starts an agent over the tables. fresh says that they are new.
 func (r *rig) boot(fresh bool) []refusal {
 	r.t.Helper()
-	r.core = newCore(aead.NewStd(), r.set, r.state, r.tables, r.sink)
+	r.core = newCore(aead.NewStd(), r.set, dense(r.t, r.set), r.state, r.tables, r.sink)
 	refused, err := r.core.resume(r.state, r.set, fresh, r.now, time.Now().UnixNano(), int64(33*24*time.Hour))
 	if err != nil {
 		r.t.Fatal(err)
@@ -381,6 +381,16 @@ func (r *rig) expect(before loader.Counts, want map[loader.Verdict]uint64) {
 			r.t.Errorf("%v: %d, want %d", loader.Verdict(v), got, want[loader.Verdict(v)])
 		}
 	}
+}
+
+// dense places a set as a gateway does that has just booted.
+func dense(t testing.TB, set *policy.Set) *placement {
+	t.Helper()
+	p, err := placeAmong(set, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }
 
 func (r *rig) newEngine() aead.Engine { return aead.NewStd() }
