@@ -505,7 +505,7 @@ func TestPowerCutsInApply(t *testing.T) {
 	}
 	cuts := 0
 	for cut := range whole.power.steps {
-		for round := range 8 {
+		for round := range 4 {
 			w := newWorld(t, cut)
 			first := w.set
 			if err := w.changing(); !w.power.off {
