@@ -37,9 +37,10 @@ type handover struct {
 	done  chan error
 
 	// saved is the number of the save after which what ended is durably gone; saves is where to wait for it.
-	saved uint64
-	put   bool
-	saves *saver
+	saved  uint64
+	put    bool
+	saves  *saver
+	paused time.Duration
 }
 
 // apply brings other documents into effect, or says why not; with dryRun it says what would change. Only one call at a time gets
@@ -85,7 +86,7 @@ func (a *Agent) apply(ctx context.Context, set *policy.Set, dryRun, confirm bool
 	if err != nil {
 		return x, errors.Join(err, a.takeBack(h))
 	}
-	x.Applied = true
+	x.Applied, x.PausedUS = true, h.paused.Microseconds()
 	// The data path goes on meanwhile. Whoever asked may have gone, which changes nothing.
 	if ctx.Err() == nil {
 		x.Saved = h.put && h.saves.wait(h.saved)
@@ -222,8 +223,10 @@ func (a *Agent) takeBack(h *handover) error {
 // step 4, is none any more; a window is empty only under a node without epochs; and nothing that was accepted once is fresh
 // anywhere, because windows move to no other slot.
 func (a *Agent) change(h *handover, saves *saver) (err error) {
+	begun := time.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	defer func() { h.paused = time.Since(begun) }()
 	producer, readers := a.ring, a.readers
 	out := a.core.out
 	if h.ring != nil {

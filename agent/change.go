@@ -38,6 +38,8 @@ type Change struct {
 	Confirm []string `json:"confirm"`
 	// Refused is what cannot be changed while the agent runs, by name.
 	Refused []string `json:"refused"`
+	// PausedUS is for how long in microseconds no frame was taken from the rings, in which they waited.
+	PausedUS int64 `json:"paused_us"`
 	// Note is what else is worth knowing.
 	Note string `json:"note,omitempty"`
 }

@@ -153,7 +153,7 @@ func (a *Agent) noteChange(by string, x *Change, err error) {
 	} else {
 		a.log.Info("new documents are in effect", "event", "documents_applied", "by", by, "policy", x.Policy, "binding", x.Binding,
 			"streams_added", len(x.Streams.Added), "streams_removed", len(x.Streams.Removed), "streams_changed", len(x.Streams.Changed),
-			"streams_kept", x.Streams.Kept, "ring_replaced", x.RingReplaced)
+			"streams_kept", x.Streams.Kept, "ring_replaced", x.RingReplaced, "paused_us", x.PausedUS)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

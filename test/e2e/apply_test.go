@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -214,6 +215,9 @@ func TestApplyUnderLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
+	if a, code := p.apply(p.write(unchanged)); code != 1 || !strings.Contains(a.Error, "no agent") {
+		t.Errorf("without an agent: exit %d, %q", code, a.Error)
+	}
 	gateway, err := l.StartAgent(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -297,8 +301,10 @@ func TestApplyUnderLoad(t *testing.T) {
 		if passes(t, other, 0x501) || !passes(t, other, 0x111) {
 			t.Error("the interface is not filtered as it should be")
 		}
+		t.Logf("paused for %d us", p.mustApply(at).PausedUS)
 	})
 	step("bad documents", func() { p.refusals(gateway) })
+	step("all or nothing", func() { p.failures() })
 	step("remove it all", func() {
 		at := p.write(unchanged)
 		if _, code := p.apply(at); code != 1 {
@@ -421,6 +427,70 @@ func (p *papers) refusals(gateway *demo.Process) {
 	}
 	if m := gateway.Messages(); !strings.Contains(m, `"documents_refused"`) {
 		p.t.Error("the log does not name the refusal")
+	}
+}
+
+// failures brings documents that are good and whose change fails half-way. Everything is as before.
+func (p *papers) failures() {
+	p.t.Helper()
+	root := p.lab.Binding().Gateway.BPFFS
+	spare, err := loader.NewTUN(nil, "can8")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer spare.Close()
+	// Pins that nobody made keep the filter from the second of two new interfaces.
+	blocked := filepath.Join(root, "bus_7")
+	tun, err := loader.NewTUN(nil, "can7")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer tun.Close()
+	if err := os.Mkdir(blocked, 0o700); err != nil {
+		p.t.Fatal(err)
+	}
+	table := func() string {
+		i, err := loader.Inspect(root)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		var all []string
+		for _, s := range i.Streams {
+			all = append(all, fmt.Sprint(s.Key, s.Stream))
+		}
+		slices.Sort(all)
+		return strings.Join(all, "\n")
+	}
+	before, tableBefore := shape(p.status()), table()
+	interfaces := p.write(func(_ *policy.Policy, b *policy.Binding) {
+		b.Interfaces = append(b.Interfaces, policy.Interface{Name: "can8", Index: 6, Carrier: policy.CANFD}, policy.Interface{Name: "can7", Index: 7, Carrier: policy.CANFD})
+		n := p.node("can8", 0x501)
+		n.Heartbeats = append(n.Heartbeats, policy.Heartbeat{StreamID: 1010, Interface: "can7", CANID: 0x500})
+		n.Streams = append(n.Streams, policy.Stream{StreamID: 1011, Interface: "can7", CANID: 0x501, Source: p.policy.DataSources[0].Identifier})
+		b.Nodes = append(b.Nodes, n)
+	})
+	socket := p.write(func(_ *policy.Policy, b *policy.Binding) {
+		b.Gateway.Ring.Socket = "/dev/null/ring.sock"
+		b.Nodes = append(b.Nodes, p.node(b.Interfaces[0].Name, 0x505, 0x506))
+	})
+	for _, at := range []agent.DocumentPaths{interfaces, socket} {
+		a, code := p.apply(at, "--confirm")
+		if code != 1 || a.Change == nil || a.Applied || len(a.Refused) > 0 || len(a.Errors) > 0 {
+			p.t.Errorf("exit %d, %+v", code, a)
+		}
+		p.t.Log(a.Error)
+		if after := shape(p.status()); after != before {
+			p.t.Errorf("the agent was changed from\n%sto\n%s", before, after)
+		}
+		if after := table(); after != tableBefore {
+			p.t.Errorf("the filter's streams were changed from\n%s\nto\n%s", tableBefore, after)
+		}
+	}
+	if !passes(p.t, spare, 0x501) {
+		p.t.Error("the first of two interfaces is filtered")
+	}
+	if err := os.Remove(blocked); err != nil {
+		p.t.Fatal(err)
 	}
 }
 
