@@ -227,6 +227,29 @@ func TestChangedNodeNeedsAnAgreement(t *testing.T) {
 	r.expect(before, verdicts{loader.AgentUnknownEpoch: 1})
 }
 
+// TestNewAgreementAfterAChange agrees a key for a node that documents have changed: it is heard at its new places, and nothing of
+// before is.
+func TestNewAgreementAfterAChange(t *testing.T) {
+	r := newWideRig(t)
+	seal := sender(t, r)
+	old := seal(0x101, 1)
+	r.mustFeed(old)
+	r.become(edited(t, r.set, func(_ *policy.Policy, b *policy.Binding) { b.Nodes[0].Streams[0].CANID = 0x123 }))
+	r.agree(2, 2*65536+1)
+	if refused := r.boot(false); len(refused) != 0 {
+		t.Fatalf("refused: %v", refused)
+	}
+	seal = sender(t, r)
+	before, published := r.verdicts(), len(r.sink.samples)
+	r.mustFeed(old, seal(0x123, 2), seal(0x101, 3))
+	r.expect(before, verdicts{loader.AgentUnknownEpoch: 1, loader.Accepted: 2})
+	for i, id := range []uint32{10, 11} {
+		if x := r.sink.samples[published+i]; r.set.Streams[x.Stream].ID != id || x.Epoch != 2 {
+			t.Errorf("sample %d: %+v", i, x)
+		}
+	}
+}
+
 // TestWiderWindowForgetsNothing makes the window narrow and wide again: what was seen stays seen.
 func TestWiderWindowForgetsNothing(t *testing.T) {
 	r := newWideRig(t)
