@@ -607,7 +607,7 @@ func TestKilledInApply(t *testing.T) {
 	if err := errors.Join(edge.Stop(), wire.Finish()); err != nil {
 		t.Fatal(err)
 	}
-	settled(t, l)
+	status := settled(t, l)
 	if err := errors.Join(behind.Finish(), gateway.Stop()); err != nil {
 		t.Fatal(err)
 	}
@@ -634,4 +634,10 @@ func TestKilledInApply(t *testing.T) {
 		t.Errorf("%d protected frames reached the CAN stack", n)
 	}
 	t.Logf("%d kills: tables taken over %d times, renewed %d times; %d sealed, %d came out", *applyKills, resumed, renewed, sealed.Sealed, len(seen))
+	// A window, a start or a key at a wrong place would show here.
+	for _, v := range []loader.Verdict{loader.BadTag, loader.BadStart, loader.NodeRollback, loader.NoStart, loader.BadPlaintext, loader.AgentUnknownStream} {
+		if n := status.Verdict(v); n != 0 {
+			t.Errorf("%v: %d", v, n)
+		}
+	}
 }
