@@ -45,6 +45,9 @@ type Options struct {
 	// RequireInterfaces makes an interface that is missing at the start an error. Else the others are protected, and the missing
 	// one when it appears: refusing to start would leave them all open.
 	RequireInterfaces bool
+	// Documents are the paths of the documents that Set was made from. Each value on Reload makes the agent read them again.
+	Documents DocumentPaths
+	Reload    <-chan os.Signal
 }
 
 // Agent is a running gateway pipeline. Its methods are safe for concurrent use with Run.
@@ -54,6 +57,7 @@ type Agent struct {
 	engine aead.Engine
 	state  *epoch.State
 	maps   *loader.Set
+	at     *placement
 	buses  []*loader.Bus
 	links  *linkKeeper
 	core   *core
@@ -67,6 +71,18 @@ type Agent struct {
 
 	// mu is held for the length of a batch or a tick, and by whoever reads what they change.
 	mu sync.Mutex
+
+	// changing is held by whoever brings new documents, from the look at them to the end. changes hands them to the loop, and
+	// ended says that it takes none any more.
+	changing sync.Mutex
+	changes  chan *handover
+	ended    chan struct{}
+	// documents is what status says of changes; mu guards it.
+	documents DocumentsStatus
+
+	// wakeMu guards the poller against those who wake it while it is exchanged.
+	wakeMu sync.Mutex
+	poller *loader.Poller
 
 	failMu sync.Mutex
 	failed error // the last failure to save, for status
@@ -85,7 +101,10 @@ func Run(ctx context.Context, opts Options) (err error) {
 	for _, r := range selected.Refused {
 		opts.Log.Error("engine is not trusted and not used", "event", "engine_refused", "engine", r.Name, "error", r.Err.Error())
 	}
-	a := &Agent{opts: opts, log: opts.Log, engine: selected.Engine, report: newReporter(opts.Log), began: time.Now()}
+	a := &Agent{
+		opts: opts, log: opts.Log, engine: selected.Engine, report: newReporter(opts.Log), began: time.Now(),
+		changes: make(chan *handover, 1), ended: make(chan struct{}),
+	}
 	state, missing, err := opts.Store.Load()
 	if err != nil {
 		return err
@@ -99,7 +118,7 @@ func Run(ctx context.Context, opts Options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.maps.Close()) }()
-	if err := a.openRing(); err != nil {
+	if a.ring, err = ring.NewProducer(ringConfig(opts.Set)); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.ring.Close()) }()
@@ -114,35 +133,70 @@ func Run(ctx context.Context, opts Options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.links.close()) }()
-	servers, err := a.serve()
+	if err := a.openOthers(); err != nil {
+		return err
+	}
+	status, err := a.serve()
 	if err != nil {
 		return err
 	}
 	defer func() {
+		// Whoever brings documents now is told that it is too late, and has let go of tables and rings before they are closed.
+		close(a.ended)
+		a.changing.Lock()
 		a.ring.Finish()
-		err = errors.Join(err, servers())
+		a.changing.Unlock()
+		err = errors.Join(err, status.Close(), a.readers.Close())
 	}()
+	if opts.Reload != nil {
+		go a.reload(opts.Reload)
+	}
 	a.log.Info("agent is running", "policy", opts.Set.Policy.Name, "binding", opts.Set.Binding.Name, "engine", a.engine.Name(),
 		"streams", len(opts.Set.Streams), "interfaces", len(a.buses), "resumed", a.resumed)
 	return a.loop(ctx)
 }
 
-func (a *Agent) openTables() error {
-	layout, err := layoutOf(a.opts.Set)
-	if err != nil {
-		return err
-	}
-	a.maps, err = loader.Open(loader.Options{Root: a.opts.Set.Binding.Gateway.BPFFS, BindingHash: layout})
+// openTables opens the pinned tables and finds the places of streams and nodes in them. Tables that are of other documents, or
+// that an agent was killed over before it had filled them, are renewed: nothing in them says what it would say here. The filter
+// goes on with them and refuses everything until the epochs are taken up.
+func (a *Agent) openTables() (err error) {
+	a.maps, err = loader.Open(loader.Options{Root: a.opts.Set.Binding.Gateway.BPFFS})
 	if err != nil {
 		return fmt.Errorf("open shared tables: %w", err)
 	}
+	hash, err := a.place()
+	if err != nil {
+		return errors.Join(err, a.maps.Close())
+	}
+	if a.maps.Fresh() || a.maps.Binding() != hash {
+		if a.log != nil && !a.maps.Fresh() {
+			a.log.Warn("tables are of other documents; what lies below the ceilings counts as seen", "event", "tables_renewed")
+		}
+		a.maps.Renew()
+	}
 	return nil
+}
+
+// place finds the places of streams and nodes and returns the hash of what they mean.
+func (a *Agent) place() (hash [32]byte, err error) {
+	table, err := a.maps.Streams().All()
+	if err != nil {
+		return hash, err
+	}
+	if a.at, err = placeAmong(a.opts.Set, table); err != nil {
+		return hash, fmt.Errorf("place streams in the filter's tables: %w", err)
+	}
+	return a.at.hash(a.opts.Set)
 }
 
 // resume lays the pipeline over the tables, takes up the epochs, and makes durable that they are in use.
 func (a *Agent) resume() error {
 	a.resumed = !a.maps.Fresh()
-	a.core = newCore(a.engine, a.opts.Set, a.state, Tables{
+	hash, err := a.at.hash(a.opts.Set)
+	if err != nil {
+		return err
+	}
+	a.core = newCore(a.engine, a.opts.Set, a.at, a.state, Tables{
 		Windows: a.maps.Windows(), Epochs: a.maps.Epochs(), Starts: a.maps.Starts(), Counters: a.maps.AgentCounters(),
 	}, a.ring)
 	refused, err := a.core.resume(a.state, a.opts.Set, !a.resumed, a.now(), time.Now().UnixNano(), a.limit())
@@ -162,6 +216,7 @@ func (a *Agent) resume() error {
 	if err := a.opts.Store.Advance(a.state); err != nil {
 		return err
 	}
+	a.maps.SetBinding(hash)
 	a.maps.MarkReady()
 	a.core.markUsed()
 	if err := a.opts.Store.Save(a.state); err != nil {
@@ -172,35 +227,75 @@ func (a *Agent) resume() error {
 }
 
 // limit is the age in ns beyond which no key is accepted.
-func (a *Agent) limit() int64 {
-	return int64(a.opts.Set.Policy.KeyManagement.RotationPolicy.Interval + a.opts.Set.Binding.Gateway.Grace)
+func (a *Agent) limit() int64 { return hardLimit(a.opts.Set) }
+
+func hardLimit(set *policy.Set) int64 {
+	return int64(set.Policy.KeyManagement.RotationPolicy.Interval + set.Binding.Gateway.Grace)
 }
 
 // attach protects the identifiers and then sets the hooks: an identifier is closed from the moment its filter runs.
 func (a *Agent) attach() error {
 	for i := range a.opts.Set.Streams {
 		s := &a.opts.Set.Streams[i]
-		role := loader.RoleSample
-		if s.Role == policy.RoleHeartbeat {
-			role = loader.RoleHeartbeat
-		}
-		err := a.maps.Streams().Set(
-			loader.StreamKey{Iface: uint32(s.Interface.Index), CANID: uint32(s.CANID)},
-			loader.Stream{Slot: uint32(s.Slot), StreamID: s.ID, Node: uint32(s.Node), Carrier: loader.CarrierCANFD, Role: role, WindowSize: uint16(s.WindowSize)})
+		err := a.maps.Streams().Set(streamKey(s), a.at.entry(s))
 		if err != nil {
 			return fmt.Errorf("protect %s on %s: %w", s.CANID, s.Interface.Name, err)
 		}
 	}
 	var buses []loader.BusOptions
 	for _, i := range a.opts.Set.Interfaces {
-		buses = append(buses, loader.BusOptions{
-			Interface: i.Name, Slot: uint32(i.Index), Candidates: a.opts.Set.Binding.Gateway.CandidateRing,
-			Hook: a.opts.Hook, MayBeAbsent: !a.opts.RequireInterfaces,
-		})
+		o := busOptions(a.opts.Set, i)
+		o.Hook, o.MayBeAbsent = a.opts.Hook, !a.opts.RequireInterfaces
+		buses = append(buses, o)
 	}
 	var err error
 	if a.buses, err = a.maps.Attach(buses...); err != nil {
 		return fmt.Errorf("attach filter: %w", err)
+	}
+	return nil
+}
+
+func busOptions(set *policy.Set, i policy.Interface) loader.BusOptions {
+	return loader.BusOptions{Interface: i.Name, Slot: uint32(i.Index), Candidates: set.Binding.Gateway.CandidateRing}
+}
+
+// openOthers takes out what the documents do not have: identifiers and interfaces that they had when an earlier agent ran, or that
+// an agent was about to take in or out when it was killed. It comes last, when all that they do have is closed; and it is what
+// a reboot would come to.
+func (a *Agent) openOthers() error {
+	if err := a.deleteOthers(); err != nil {
+		return err
+	}
+	pinned, err := a.maps.Pinned()
+	if err != nil {
+		return err
+	}
+	for _, slot := range pinned {
+		if slices.ContainsFunc(a.opts.Set.Interfaces, func(i policy.Interface) bool { return uint32(i.Index) == slot }) {
+			continue
+		}
+		if err := a.maps.Detach(slot); err != nil {
+			return err
+		}
+		a.log.Warn("interface is not filtered any more", "event", "interface_removed", "slot", slot)
+	}
+	return nil
+}
+
+// deleteOthers takes out of the filter's table what is no stream of the set.
+func (a *Agent) deleteOthers() error {
+	table, err := a.maps.Streams().All()
+	if err != nil {
+		return err
+	}
+	for i := range a.opts.Set.Streams {
+		delete(table, streamKey(&a.opts.Set.Streams[i]))
+	}
+	for key, s := range table {
+		if err := a.maps.Streams().Delete(key); err != nil {
+			return err
+		}
+		a.log.Warn("identifier is protected no more", "event", "identifier_opened", "slot", key.Iface, "id", policy.CANID(key.CANID).String(), "stream", s.StreamID)
 	}
 	return nil
 }
@@ -219,70 +314,65 @@ func FailClosed(set *policy.Set) (err error) {
 	return a.attach()
 }
 
-func (a *Agent) openRing() error {
-	var streams []ring.Stream
-	longest := 0
-	for i := range a.opts.Set.Streams {
-		s := &a.opts.Set.Streams[i]
-		streams = append(streams, ringStream(s))
-		longest = max(longest, s.MaxBody)
-	}
-	var err error
-	a.ring, err = ring.NewProducer(ring.Config{Streams: streams, Slots: a.opts.Set.Binding.Gateway.Ring.Slots, BodyMax: longest})
-	return err
-}
-
-// serve opens the sockets for readers and for status; the function that it returns closes them.
-func (a *Agent) serve() (func() error, error) {
+// serve opens the sockets for readers and for status.
+func (a *Agent) serve() (*control.Server, error) {
 	g := a.opts.Set.Binding.Gateway
-	var gid uint32
-	if g.Ring.Group != "" {
-		group, err := user.LookupGroup(g.Ring.Group)
-		if err != nil {
-			return nil, fmt.Errorf("find group of ring readers: %w", err)
-		}
-		id, err := strconv.ParseUint(group.Gid, 10, 32)
-		if err != nil {
-			return nil, fmt.Errorf("read id of group %s: %w", g.Ring.Group, err)
-		}
-		gid = uint32(id)
-	}
-	if err := os.MkdirAll(filepath.Dir(g.Ring.Socket), 0o755); err != nil {
-		return nil, fmt.Errorf("make folder of ring socket: %w", err)
-	}
-	readers, err := ring.Serve(a.ring, ring.ServerConfig{Socket: g.Ring.Socket, Group: gid})
+	readers, err := serveRing(a.ring, g.Ring, false)
 	if err != nil {
 		return nil, err
 	}
 	a.readers = readers
 	status, err := control.Serve(g.Control.Socket, g.Ring.Group, map[string]func() any{
 		control.StatusPath: func() any { return a.Status() },
+	}, map[string]control.Action{
+		DocumentsPath: a.takeDocuments,
 	})
 	if err != nil {
 		return nil, errors.Join(err, readers.Close())
 	}
-	return func() error { return errors.Join(status.Close(), readers.Close()) }, nil
+	return status, nil
+}
+
+// serveRing hands a ring out. replace takes the socket over from the ring that was handed out before.
+func serveRing(p *ring.Producer, r policy.Ring, replace bool) (*ring.Server, error) {
+	var gid uint32
+	if r.Group != "" {
+		group, err := user.LookupGroup(r.Group)
+		if err != nil {
+			return nil, fmt.Errorf("find group of ring readers: %w", err)
+		}
+		id, err := strconv.ParseUint(group.Gid, 10, 32)
+		if err != nil {
+			return nil, fmt.Errorf("read id of group %s: %w", r.Group, err)
+		}
+		gid = uint32(id)
+	}
+	if err := os.MkdirAll(filepath.Dir(r.Socket), 0o755); err != nil {
+		return nil, fmt.Errorf("make folder of ring socket: %w", err)
+	}
+	return ring.Serve(p, ring.ServerConfig{Socket: r.Socket, Group: gid, Replace: replace})
 }
 
 // loop drains, opens, commits and publishes until ctx ends, and then stops cleanly.
 func (a *Agent) loop(ctx context.Context) error {
-	var rings []*loader.Ring
-	for _, b := range a.buses {
-		rings = append(rings, b.Candidates(), b.Control())
-	}
-	poller, err := loader.NewPoller(loader.PollerOptions{}, rings...)
-	if err != nil {
+	var err error
+	if a.poller, err = newPoller(a.buses); err != nil {
 		return err
 	}
-	defer poller.Close()
-	stop := context.AfterFunc(ctx, poller.Wake)
+	defer func() {
+		a.wakeMu.Lock()
+		defer a.wakeMu.Unlock()
+		_ = a.poller.Close()
+		a.poller = nil
+	}()
+	stop := context.AfterFunc(ctx, a.wake)
 	defer stop()
 	saves := newSaver(a.opts.Store, a.saveReport)
 	a.core.ceilings.save = func() bool {
 		seq, ok := a.save(saves)
 		return ok && saves.wait(seq)
 	}
-	err = a.serveRings(ctx, poller, saves)
+	err = a.serveRings(ctx, saves)
 	saves.close()
 	if err != nil {
 		return err
@@ -290,18 +380,33 @@ func (a *Agent) loop(ctx context.Context) error {
 	return a.stop()
 }
 
+func newPoller(buses []*loader.Bus) (*loader.Poller, error) {
+	var rings []*loader.Ring
+	for _, b := range buses {
+		rings = append(rings, b.Candidates(), b.Control())
+	}
+	return loader.NewPoller(loader.PollerOptions{}, rings...)
+}
+
+// wake ends a wait of the loop.
+func (a *Agent) wake() {
+	a.wakeMu.Lock()
+	defer a.wakeMu.Unlock()
+	if a.poller != nil {
+		a.poller.Wake()
+	}
+}
+
 // serveRings takes batches from the interfaces in turn. Start records are looked at after a batch was taken and before it is
 // opened: a node sends its first sample 50 ms behind its start, so the start is always there first.
-func (a *Agent) serveRings(ctx context.Context, poller *loader.Poller, saves *saver) error {
+func (a *Agent) serveRings(ctx context.Context, saves *saver) error {
 	var batch, starts [BatchSize]loader.Record
-	again := make([]bool, len(a.buses))
-	for i := range again {
-		again[i] = true
-	}
+	// What lies in a bus's ring when it is looked at first may have been dealt with by an agent that was killed.
+	known := make(map[*loader.Bus]bool)
 	nextTick, nextReport := time.Now(), time.Now()
 	for {
 		idle := true
-		for i, b := range a.buses {
+		for _, b := range a.buses {
 			n, err := b.Candidates().Peek(batch[:])
 			if err != nil {
 				return fmt.Errorf("take batch of %s: %w", b.Name(), err)
@@ -312,7 +417,7 @@ func (a *Agent) serveRings(ctx context.Context, poller *loader.Poller, saves *sa
 			}
 			if n > 0 {
 				a.mu.Lock()
-				err = a.core.process(batch[:n], again[i])
+				err = a.core.process(batch[:n], !known[b])
 				if a.core.ceilings.soon {
 					a.save(saves)
 				}
@@ -321,7 +426,7 @@ func (a *Agent) serveRings(ctx context.Context, poller *loader.Poller, saves *sa
 					return fmt.Errorf("process batch of %s: %w", b.Name(), err)
 				}
 			}
-			again[i] = false
+			known[b] = true
 			b.Candidates().Release()
 			idle = idle && n == 0 && started == 0
 		}
@@ -333,13 +438,19 @@ func (a *Agent) serveRings(ctx context.Context, poller *loader.Poller, saves *sa
 			}
 			a.tick(full, saves)
 		}
+		select {
+		case h := <-a.changes:
+			h.done <- a.change(h, saves)
+			continue
+		default:
+		}
 		if ctx.Err() != nil {
 			return nil
 		}
 		if !idle {
 			continue
 		}
-		switch err := poller.Wait(nextTick); {
+		switch err := a.poller.Wait(nextTick); {
 		case err == nil, errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, loader.ErrWoken):
 		default:
 			return fmt.Errorf("wait for records: %w", err)

@@ -45,7 +45,8 @@ type core struct {
 	engine  aead.Engine
 	tables  Tables
 	nodes   []*node
-	streams []*stream // by slot
+	streams []*stream // by position in the set and in the ring's stream table
+	bySlot  []*stream // by slot of the pinned tables; nil where there is none
 	out     publisher
 	// state is what is saved; ceilings say how far it reaches.
 	state    *epoch.State
@@ -76,14 +77,32 @@ type job struct {
 	time    int64
 }
 
-func newCore(engine aead.Engine, set *policy.Set, state *epoch.State, t Tables, out publisher) *core {
+func newCore(engine aead.Engine, set *policy.Set, at *placement, state *epoch.State, t Tables, out publisher) *core {
 	c := &core{engine: engine, tables: t, out: out, state: state, reports: make([]replay.Report, 0, 256), order: make([]int, 0, BatchSize)}
-	c.nodes, c.streams = newNodes(set, state, t)
+	c.nodes, c.streams = newNodes(set, at, state, t)
+	for _, s := range c.streams {
+		if grow := s.slot + 1 - len(c.bySlot); grow > 0 {
+			c.bySlot = append(c.bySlot, make([]*stream, grow)...)
+		}
+		c.bySlot[s.slot] = s
+	}
 	c.ceilings.init(c.streams)
 	for i := range c.ops {
 		c.ops[i].Dst = c.text[i][:]
 	}
 	return c
+}
+
+// at returns the stream of a record, or nil. Slots are given to other streams when documents change, so a record that was on its
+// way meanwhile is known by its stream id, and nothing else may be done with it.
+func (c *core) at(r loader.Record) *stream {
+	if int(r.Slot()) >= len(c.bySlot) {
+		return nil
+	}
+	if s := c.bySlot[r.Slot()]; s != nil && s.ID == r.StreamID() {
+		return s
+	}
+	return nil
 }
 
 func (c *core) count(iface uint32, v loader.Verdict) {
@@ -142,11 +161,8 @@ func (c *core) lookUp(batch []loader.Record, again bool) int {
 // find judges what can be judged before the tag, and lays a candidate down in j and op. The filter has looked at all of it, but
 // epochs end and windows move between the two, and this side is the one that decides.
 func (c *core) find(r loader.Record, again bool, j *job, op *aead.Op) loader.Verdict {
-	if int(r.Slot()) >= len(c.streams) {
-		return loader.AgentUnknownStream
-	}
-	s := c.streams[r.Slot()]
-	if s.ID != r.StreamID() || int(r.Iface()) != int(s.Interface.Index) {
+	s := c.at(r)
+	if s == nil || int(r.Iface()) != int(s.Interface.Index) {
 		return loader.AgentUnknownStream
 	}
 	l := s.node.find(r.Epoch())

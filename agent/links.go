@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -56,10 +57,11 @@ type linkKeeper struct {
 	buses []*keptBus
 
 	controller chan controllerReport
+	requests   chan func() // run by the keeper's goroutine
 	quit       chan struct{}
 	wg         sync.WaitGroup
 
-	mu sync.Mutex // guards the statuses
+	mu sync.Mutex // guards the list of buses and the statuses
 
 	watchMu sync.Mutex
 	watcher *loader.LinkWatcher
@@ -102,13 +104,10 @@ func keepLinks(log *slog.Logger, set *loader.Set, netns *loader.Netns, buses []*
 	if err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
-	k := &linkKeeper{log: log, set: set, netns: netns, controller: make(chan controllerReport), quit: make(chan struct{}), watcher: w}
+	k := &linkKeeper{log: log, set: set, netns: netns, controller: make(chan controllerReport), requests: make(chan func()), quit: make(chan struct{}), watcher: w}
 	now := time.Now()
 	for _, b := range buses {
-		k.buses = append(k.buses, &keptBus{
-			bus: b, attached: b.Index() != 0, lines: make(map[string]*heldLine),
-			status: LinkStatus{State: LinkAbsent, Since: now, Attached: b.Index() != 0, Hook: b.Hook()},
-		})
+		k.buses = append(k.buses, newKeptBus(b, now))
 	}
 	k.take(first, now)
 	for _, b := range k.buses {
@@ -123,6 +122,64 @@ func keepLinks(log *slog.Logger, set *loader.Set, netns *loader.Netns, buses []*
 	k.wg.Go(func() { k.watch(events) })
 	k.wg.Go(func() { k.run(events) })
 	return k, nil
+}
+
+func newKeptBus(b *loader.Bus, now time.Time) *keptBus {
+	return &keptBus{
+		bus: b, attached: b.Index() != 0, lines: make(map[string]*heldLine),
+		status: LinkStatus{State: LinkAbsent, Since: now, Attached: b.Index() != 0, Hook: b.Hook()},
+	}
+}
+
+// add keeps one more bus from now on.
+func (k *linkKeeper) add(bus *loader.Bus) {
+	k.do(func() {
+		now := time.Now()
+		b := newKeptBus(bus, now)
+		k.mu.Lock()
+		k.buses = append(k.buses, b)
+		k.mu.Unlock()
+		// What happens to the interface from here on comes as an event; what it is now is asked for. One that cannot be asked
+		// for is looked at again by the guard.
+		var l loader.Link
+		err := k.netns.Do(func() error {
+			links, err := loader.DialLinks()
+			if err != nil {
+				return err
+			}
+			l, err = links.ByName(bus.Name())
+			return errors.Join(err, links.Close())
+		})
+		if err == nil {
+			k.present(b, l, now)
+		}
+	})
+}
+
+// drop keeps a bus no longer. When it returns nobody here uses it.
+func (k *linkKeeper) drop(bus *loader.Bus) {
+	k.do(func() {
+		i := slices.IndexFunc(k.buses, func(b *keptBus) bool { return b.bus == bus })
+		if i < 0 {
+			return
+		}
+		k.flush(k.buses[i], true)
+		k.closeErrors(k.buses[i])
+		k.mu.Lock()
+		k.buses = slices.Delete(k.buses, i, i+1)
+		k.mu.Unlock()
+	})
+}
+
+// do has the keeper's goroutine run f and waits for it. A keeper that has ended uses no bus any more.
+func (k *linkKeeper) do(f func()) {
+	done := make(chan struct{})
+	select {
+	case k.requests <- func() { f(); close(done) }:
+		<-done
+	case <-k.quit:
+		k.wg.Wait()
+	}
 }
 
 // linkEvents are events and when they came.
@@ -202,6 +259,8 @@ func (k *linkKeeper) run(events <-chan linkEvents) {
 			return
 		case e := <-events:
 			k.take(e.all, e.at)
+		case f := <-k.requests:
+			f()
 		case r := <-k.controller:
 			if r.bus.errors == r.from { // not of an interface that is gone
 				k.controllerState(r.bus, r.state, time.Now())
@@ -452,9 +511,11 @@ func (k *linkKeeper) statusOf(b *keptBus) LinkStatus {
 
 // status returns what is known of the interface of a slot.
 func (k *linkKeeper) status(slot uint32) LinkStatus {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	for _, b := range k.buses {
 		if b.bus.Slot() == slot {
-			return k.statusOf(b)
+			return b.status
 		}
 	}
 	return LinkStatus{}

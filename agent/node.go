@@ -17,6 +17,7 @@ import (
 // node is one transmitting controller as the pipeline sees it.
 type node struct {
 	name  string
+	hash  [32]byte // of its part of the binding
 	state *epoch.Node
 	table *loader.EpochTable
 	known *loader.StartTable
@@ -35,7 +36,10 @@ type node struct {
 // stream is one message identifier of one node on one bus.
 type stream struct {
 	*policy.ResolvedStream
-	node   *node
+	node *node
+	// slot is that of the window in the pinned tables, which the filter's records name; ResolvedStream.Slot is the position in
+	// the documents and in the ring's stream table.
+	slot   int
 	source int
 	window *replay.Window
 	shared *loader.Window
@@ -58,10 +62,13 @@ func (n *node) find(number uint32) *liveEpoch {
 }
 
 // newNodes lays out nodes and streams of a set over the shared tables. Nothing is acceptable yet.
-func newNodes(set *policy.Set, state *epoch.State, t Tables) ([]*node, []*stream) {
+func newNodes(set *policy.Set, at *placement, state *epoch.State, t Tables) ([]*node, []*stream) {
 	nodes := make([]*node, len(set.Nodes))
 	for i, r := range set.Nodes {
-		nodes[i] = &node{name: r.Name, state: state.AddNode(identity.Kid(r.Identity.KID)), table: &t.Epochs[i], known: &t.Starts[i]}
+		index := at.nodes[i]
+		nodes[i] = &node{
+			name: r.Name, hash: r.BindingHash, state: state.AddNode(identity.Kid(r.Identity.KID)), table: &t.Epochs[index], known: &t.Starts[index],
+		}
 	}
 	streams := make([]*stream, len(set.Streams))
 	for i := range set.Streams {
@@ -72,7 +79,10 @@ func newNodes(set *policy.Set, state *epoch.State, t Tables) ([]*node, []*stream
 			source = len(n.sources)
 			n.sources = append(n.sources, r.SourceID)
 		}
-		s := &stream{ResolvedStream: r, node: n, source: source, shared: &t.Windows[r.Slot], heartbeat: r.Role == policy.RoleHeartbeat}
+		slot := at.slots[i]
+		s := &stream{
+			ResolvedStream: r, node: n, slot: slot, source: source, shared: &t.Windows[slot], heartbeat: r.Role == policy.RoleHeartbeat,
+		}
 		if s.heartbeat {
 			n.heartbeats = append(n.heartbeats, r.ID)
 		}

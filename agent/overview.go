@@ -109,6 +109,12 @@ func ReadOverview(ctx context.Context, w Where) (*Overview, error) {
 
 func isPermission(err error) bool { return errors.Is(err, os.ErrPermission) }
 
-// TablesHash identifies what gives the slots and indexes of the pinned tables of a set their meaning: the binding hash with
-// which an agent opens them.
-func TablesHash(set *policy.Set) ([32]byte, error) { return layoutOf(set) }
+// TablesHash identifies what gives the slots and indexes of the pinned tables their meaning if they are those of a set; table is
+// the filter's. An agent goes on with the tables if they have this hash, and renews them otherwise.
+func TablesHash(set *policy.Set, table map[loader.StreamKey]loader.Stream) ([32]byte, error) {
+	at, err := placeAmong(set, table)
+	if err != nil {
+		return [32]byte{}, err
+	}
+	return at.hash(set)
+}

@@ -131,7 +131,7 @@ func (p *pipeline) restart(tb testing.TB) {
 		r.core.wipe()
 	}
 	r.clearTables()
-	r.core = newCore(p.engine, r.set, r.state, r.tables, p.producer)
+	r.core = newCore(p.engine, r.set, dense(tb, r.set), r.state, r.tables, p.producer)
 	refused, err := r.core.resume(r.state, r.set, true, r.now, time.Now().UnixNano(), int64(33*24*time.Hour))
 	if err != nil || len(refused) > 0 {
 		tb.Fatal(refused, err)

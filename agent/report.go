@@ -32,6 +32,9 @@ func newReporter(log *slog.Logger) *reporter {
 	return &reporter{log: log, last: make(map[string]loader.Counts)}
 }
 
+// forget takes the next counts of an interface as the first.
+func (r *reporter) forget(iface string) { delete(r.last, iface) }
+
 // counts reports what was added to an interface's verdicts since the last call. The counters outlive the agent, so the first
 // call only takes note.
 func (r *reporter) counts(iface string, now loader.Counts) {

@@ -3,11 +3,8 @@
 package agent
 
 import (
-	"crypto/sha256"
 	"fmt"
 	"slices"
-
-	"github.com/fxamacker/cbor/v2"
 
 	"github.com/cellward/cellward/agent/epoch"
 	"github.com/cellward/cellward/agent/policy"
@@ -22,37 +19,6 @@ type refusal struct {
 	reason string
 }
 
-// layoutOf identifies what gives the slots and indexes of the pinned tables their meaning. Pinned maps of another layout are
-// not opened.
-func layoutOf(set *policy.Set) ([32]byte, error) {
-	type stream struct {
-		_      struct{} `cbor:",toarray"`
-		ID     uint32
-		Node   int
-		Iface  uint8
-		CANID  uint32
-		Role   uint8
-		Window int
-	}
-	var nodes [][32]byte
-	for _, n := range set.Nodes {
-		nodes = append(nodes, n.BindingHash)
-	}
-	var streams []stream
-	for _, s := range set.Streams {
-		streams = append(streams, stream{ID: s.ID, Node: s.Node, Iface: s.Interface.Index, CANID: uint32(s.CANID), Role: uint8(s.Role), Window: s.WindowSize})
-	}
-	mode, err := cbor.CoreDetEncOptions().EncMode()
-	if err != nil {
-		return [32]byte{}, fmt.Errorf("make encoder of table layout: %w", err)
-	}
-	b, err := mode.Marshal([]any{"cellward tables 1", nodes, streams})
-	if err != nil {
-		return [32]byte{}, fmt.Errorf("encode table layout: %w", err)
-	}
-	return sha256.Sum256(b), nil
-}
-
 // resume takes up the epochs of the state file. fresh says that the pinned tables were just created: the gateway has booted,
 // and what the windows knew is gone. Of an epoch that was used before, nothing is accepted then but what lies above the
 // ceilings; without them it is refused, because nobody can tell a replay from a new frame any more.
@@ -60,7 +26,7 @@ func layoutOf(set *policy.Set) ([32]byte, error) {
 // The caller makes the refusals durable, marks the tables as ready, and then has the epochs marked as used (markUsed).
 func (c *core) resume(state *epoch.State, set *policy.Set, fresh bool, now, wall, limit int64) ([]refusal, error) {
 	c.fresh = fresh
-	var refused []refusal
+	refused := c.dropStrangers()
 	for i, n := range c.nodes {
 		n.verified = max(n.state.Verified, n.known.HighestVerified.Load())
 		n.known.HighestVerified.Store(n.verified)
@@ -97,6 +63,22 @@ func (c *core) resume(state *epoch.State, set *policy.Set, fresh bool, now, wall
 	return refused, nil
 }
 
+// dropStrangers ends the epochs of nodes that the binding does not have. Their ceilings are not kept, so nobody could tell a
+// replay from a new frame if the node came back with the same epoch. Floor and highest counter of the node stay.
+func (c *core) dropStrangers() (refused []refusal) {
+	for _, n := range c.state.Nodes {
+		if slices.ContainsFunc(c.nodes, func(x *node) bool { return x.state == n }) {
+			continue
+		}
+		for _, e := range n.Epochs {
+			refused = append(refused, refusal{n.Kid.String(), e.Number, "the node is not in the binding"})
+			e.PRK.Wipe()
+		}
+		n.Epochs = nil
+	}
+	return refused
+}
+
 // markUsed notes that frames may be accepted under every epoch from now on, up to ceilings ahead of the windows. The caller makes
 // that durable before a frame is accepted.
 func (c *core) markUsed() {
@@ -121,12 +103,17 @@ func (n *node) closeOthers() {
 	}
 }
 
+// reference is a counter near those of the node's epochs.
+func (n *node) reference() uint64 {
+	if k := len(n.live); k > 0 {
+		return max(n.verified, n.live[k-1].state.Base)
+	}
+	return n.verified
+}
+
 func (n *node) openWindows(ceilings map[uint32]uint64, fresh bool) error {
 	used := slices.ContainsFunc(n.state.Epochs, func(e *epoch.Epoch) bool { return e.Used })
-	reference := n.verified
-	if k := len(n.live); k > 0 {
-		reference = max(reference, n.live[k-1].state.Base)
-	}
+	reference := n.reference()
 	for _, s := range n.streams {
 		if fresh && used {
 			// A stream that the note does not name has sent nothing that anybody remembers; the node's highest counter is

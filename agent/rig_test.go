@@ -107,6 +107,7 @@ func (s *sink) Append(batch []ring.Sample) error {
 type rig struct {
 	t      testing.TB
 	set    *policy.Set
+	at     *placement // of set; nil: in its order
 	state  *epoch.State
 	tables Tables
 	sink   *sink
@@ -248,7 +249,11 @@ func (r *rig) agree(number uint32, base uint64) {
 // boot starts an agent over the tables. fresh says that they are new.
 func (r *rig) boot(fresh bool) []refusal {
 	r.t.Helper()
-	r.core = newCore(r.newEngine(), r.set, r.state, r.tables, r.sink)
+	at := r.at
+	if at == nil {
+		at = dense(r.t, r.set)
+	}
+	r.core = newCore(r.newEngine(), r.set, at, r.state, r.tables, r.sink)
 	refused, err := r.core.resume(r.state, r.set, fresh, r.now, time.Now().UnixNano(), int64(33*24*time.Hour))
 	if err != nil {
 		r.t.Fatal(err)
@@ -309,14 +314,18 @@ func (r *rig) record(f sent) (rec loader.Record, control bool) {
 
 func (r *rig) recordFor(f sent, s policy.ResolvedStream) loader.Record {
 	var number uint32
+	node, slot := s.Node, s.Slot
+	if r.at != nil {
+		node, slot = r.at.nodes[s.Node], r.at.slots[s.Slot]
+	}
 	for i := range loader.NodeEpochs {
-		if n, _, live := r.tables.Epochs[0].Load(i); live && uint8(n) == f.frame.Data[1] {
+		if n, _, live := r.tables.Epochs[node].Load(i); live && uint8(n) == f.frame.Data[1] {
 			number = n
 		}
 	}
 	b := make([]byte, 96)
 	binary.LittleEndian.PutUint64(b, uint64(r.now))
-	binary.LittleEndian.PutUint32(b[8:], uint32(s.Slot))
+	binary.LittleEndian.PutUint32(b[8:], uint32(slot))
 	binary.LittleEndian.PutUint32(b[12:], f.frame.ID)
 	binary.LittleEndian.PutUint16(b[16:], uint16(f.frame.Len))
 	b[18] = byte(loader.CarrierCANFD)
@@ -398,4 +407,14 @@ func (r *rig) newEngine() aead.Engine {
 		r.t.Fatalf("%s: %v", engineVariable, err)
 	}
 	return s.Engine
+}
+
+// dense places a set as a gateway does that has just booted.
+func dense(t testing.TB, set *policy.Set) *placement {
+	t.Helper()
+	p, err := placeAmong(set, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }

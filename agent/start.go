@@ -52,14 +52,11 @@ func (c *core) startRecords(batch []loader.Record, now int64) {
 }
 
 func (c *core) startRecord(r loader.Record, now int64) loader.Verdict {
-	if int(r.Slot()) >= len(c.streams) {
+	s := c.at(r)
+	if s == nil || !s.heartbeat {
 		return loader.AgentUnknownStream
 	}
-	s := c.streams[r.Slot()]
 	n := s.node
-	if !s.heartbeat || s.ID != r.StreamID() {
-		return loader.AgentUnknownStream
-	}
 	l := n.find(r.Epoch())
 	if l == nil {
 		return loader.AgentUnknownEpoch

@@ -20,6 +20,7 @@ type Status struct {
 	Engine     string            `json:"engine"`
 	SaveError  string            `json:"save_error,omitempty"`
 	Readers    int               `json:"readers"` // of the ring, connected now
+	Documents  DocumentsStatus   `json:"documents"`
 	Interfaces []InterfaceStatus `json:"interfaces"`
 	Nodes      []NodeStatus      `json:"nodes"`
 	Streams    []StreamStatus    `json:"streams"`
@@ -86,7 +87,7 @@ func (a *Agent) Status() Status {
 		PID: os.Getpid(), Version: a.opts.Version, UptimeS: int64(time.Since(a.began).Seconds()),
 		Policy: a.opts.Set.Policy.Name, Binding: a.opts.Set.Binding.Name, Engine: a.engine.Name(),
 	}
-	s.Readers = a.readers.Stats().Clients
+	s.Readers, s.Documents = a.readers.Stats().Clients, a.documents
 	if err := a.saveError(); err != nil {
 		s.SaveError = err.Error()
 	}
@@ -122,7 +123,7 @@ func (a *Agent) Status() Status {
 		st := StreamStatus{
 			Stream: t.ID, Node: t.node.name, Role: t.Role.String(), Interface: t.Interface.Name, CANID: t.CANID.String(),
 			Source: t.Source, PeriodMS: float64(t.Period) / 1e6, Highest: t.window.Highest(), Committed: c, Published: p,
-			Lost: c - p, Missing: t.gaps.Missing(), Deleted: t.gaps.Deleted(), Corrected: t.gaps.Corrected(), Shed: shed[t.Slot].Load(),
+			Lost: c - p, Missing: t.gaps.Missing(), Deleted: t.gaps.Deleted(), Corrected: t.gaps.Corrected(), Shed: shed[t.slot].Load(),
 		}
 		if !t.heartbeat {
 			st.Sensitivity, st.SamplingRate = t.Sensitivity.String(), t.Rate.String()

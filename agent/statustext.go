@@ -18,6 +18,13 @@ func (s *Status) WriteText(w io.Writer) error {
 	fmt.Fprintf(t, "agent\tpid %d, version %s, engine %s, up %v\n", s.PID, s.Version, s.Engine, time.Duration(s.UptimeS)*time.Second)
 	fmt.Fprintf(t, "policy\t%s\n", s.Policy)
 	fmt.Fprintf(t, "binding\t%s\n", s.Binding)
+	if l := s.Documents.Last; l != nil {
+		result := "in effect"
+		if !l.Applied {
+			result = "refused: " + l.Error
+		}
+		fmt.Fprintf(t, "new documents\tby %s at %s: %s\n", l.By, l.Time.Format(time.RFC3339), result)
+	}
 	if s.SaveError != "" {
 		fmt.Fprintf(t, "STATE FOLDER\t%s\n", s.SaveError)
 	}

@@ -51,7 +51,7 @@ type Meta struct {
 	SameLayout    bool     // it is this build's
 	BootID        [16]byte
 	SameBoot      bool
-	Binding       [32]byte // Options.BindingHash of who made the maps
+	Binding       [32]byte // what [Set.SetBinding] has noted
 	CreatedNS     uint64   // CLOCK_BOOTTIME
 	Ready         bool     // see [Set.MarkReady]
 }

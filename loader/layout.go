@@ -113,7 +113,7 @@ type Window struct {
 	_ [5]uint64
 }
 
-// metaEntry is struct cw_meta. All but Ready is written before the pins get their final name and not after.
+// metaEntry is struct cw_meta. All but Ready and BindingHash is written before the pins get their final name and not after.
 type metaEntry struct {
 	_             structs.HostLayout
 	Magic         [8]byte

@@ -144,8 +144,12 @@ func (r *Ring) Ready() bool {
 	return atomic.LoadUint32((*uint32)(unsafe.Add(r.data, r.next&r.mask)))&ringBusy == 0
 }
 
-// Used returns how many bytes of the ring are taken, records not yet released included.
-func (r *Ring) Used() uint64 { return r.prod.Load() - r.released }
+// Used returns how many bytes of the ring are taken, records not yet released included. Any goroutine may call it: it looks at what
+// reader and kernel tell each other, at the reader's side first, so that it never shows less than nothing.
+func (r *Ring) Used() uint64 {
+	released := r.cons.Load()
+	return r.prod.Load() - released
+}
 
 // Size returns the size of the ring in bytes.
 func (r *Ring) Size() uint64 { return r.mask + 1 }

@@ -27,20 +27,15 @@ const mapsFolder = "maps"
 // Errors of [Open]: pins of an earlier run exist and cannot be taken over. Nothing was changed; what is
 // attached goes on filtering.
 var (
-	ErrLayout  = errors.New("pinned maps have another layout")
-	ErrBootID  = errors.New("pinned maps are of another boot")
-	ErrBinding = errors.New("pinned maps are of another binding")
+	ErrLayout = errors.New("pinned maps have another layout")
+	ErrBootID = errors.New("pinned maps are of another boot")
 )
 
-// Options says where the pins lie and whose they are. The zero value is usable.
+// Options says where the pins lie. The zero value is usable.
 type Options struct {
 	// Root is the folder for all pins, on a bpffs. It is made if missing, and so is the bpffs: at
 	// /sys/fs/bpf if Root lies under it, else at Root. Empty means DefaultRoot.
 	Root string
-
-	// BindingHash identifies what gives slots and node indexes their meaning. It is stored with new maps
-	// and must match that of existing ones.
-	BindingHash [32]byte
 }
 
 // sharedMaps names the maps that all program instances share.
@@ -77,9 +72,9 @@ type Set struct {
 	closeErr  error
 }
 
-// Open opens the pinned set under opts.Root, or creates it if there is none. A set of another layout, boot
-// or binding is refused with ErrLayout, ErrBootID or ErrBinding and left as it is: what is attached with it
-// protects its identifiers until [Detach].
+// Open opens the pinned set under opts.Root, or creates it if there is none. A set of another layout or boot
+// is refused with ErrLayout or ErrBootID and left as it is: what is attached with it protects its identifiers
+// until [Detach]. What its slots and indexes mean is the caller's affair: see [Set.Binding].
 func Open(opts Options) (*Set, error) {
 	root := opts.Root
 	if root == "" {
@@ -112,7 +107,7 @@ func Open(opts Options) (*Set, error) {
 	s := &Set{root: root, spec: spec, maps: make(map[string]*ebpf.Map)}
 	want := metaEntry{
 		Magic: metaMagic(), LayoutVersion: layoutVersion,
-		BootID: boot, LayoutHash: hash, BindingHash: opts.BindingHash,
+		BootID: boot, LayoutHash: hash,
 	}
 	_, err = os.Stat(s.path(mapsFolder))
 	switch {
@@ -194,9 +189,6 @@ func (s *Set) reopen(want metaEntry) error {
 			have.LayoutVersion, have.LayoutHash[:4], want.LayoutVersion, want.LayoutHash[:4])
 	case have.BootID != want.BootID:
 		return fmt.Errorf("open pinned maps in %s: %w (%x, this is %x)", s.root, ErrBootID, have.BootID, want.BootID)
-	case have.BindingHash != want.BindingHash:
-		return fmt.Errorf("open pinned maps in %s: %w (hash %x, want %x)", s.root, ErrBinding,
-			have.BindingHash[:4], want.BindingHash[:4])
 	}
 	return nil
 }

@@ -30,7 +30,8 @@ func TestSetCreateAndReopen(t *testing.T) {
 	needRoot(t)
 	root, _ := newRoot(t)
 	binding := [32]byte{1, 2, 3}
-	first := must[*Set](t)(Open(Options{Root: root, BindingHash: binding}))
+	first := must[*Set](t)(Open(Options{Root: root}))
+	first.SetBinding(binding)
 	if !first.Created() {
 		t.Error("Open found maps where none can be")
 	}
@@ -63,7 +64,7 @@ func TestSetCreateAndReopen(t *testing.T) {
 	ok(t, first.Close())
 	ok(t, first.Close())
 
-	second := openSet(t, Options{Root: root, BindingHash: binding})
+	second := openSet(t, Options{Root: root})
 	if second.Created() {
 		t.Error("Open made new maps beside the pinned ones")
 	}
@@ -71,7 +72,7 @@ func TestSetCreateAndReopen(t *testing.T) {
 		t.Error("maps that nobody has marked as ready are relied on")
 	}
 	second.MarkReady()
-	if openSet(t, Options{Root: root, BindingHash: binding}).Fresh() {
+	if openSet(t, Options{Root: root}).Fresh() {
 		t.Error("the mark was lost")
 	}
 	if got := must[Stream](t)(second.Streams().Get(key)); got != stream {
@@ -112,7 +113,6 @@ func TestSetRefusesForeignPins(t *testing.T) {
 		{"layout version", func(_ *testing.T, _ string, s *Set) { s.meta.entries[0].LayoutVersion++ }, ErrLayout},
 		{"magic", func(_ *testing.T, _ string, s *Set) { s.meta.entries[0].Magic[0] = 0 }, ErrLayout},
 		{"boot", func(_ *testing.T, _ string, s *Set) { s.meta.entries[0].BootID[15] ^= 1 }, ErrBootID},
-		{"binding", func(_ *testing.T, _ string, s *Set) { s.meta.entries[0].BindingHash[0] ^= 1 }, ErrBinding},
 		{"missing map", func(t *testing.T, root string, _ *Set) { ok(t, os.Remove(filepath.Join(root, "maps/epochs"))) }, ErrLayout},
 		{"another map", func(t *testing.T, root string, s *Set) {
 			ok(t, os.Remove(filepath.Join(root, "maps/epochs")))

@@ -155,6 +155,13 @@ type Counters struct {
 // Add adds n to the counter of v.
 func (c *Counters) Add(v Verdict, n uint64) { c.count[v].Add(n) }
 
+// Reset sets all counters to 0. What is added meanwhile may be lost.
+func (c *Counters) Reset() {
+	for i := range c.count {
+		c.count[i].Store(0)
+	}
+}
+
 // Load returns the counter of v.
 func (c *Counters) Load(v Verdict) uint64 { return c.count[v].Load() }
 

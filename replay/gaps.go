@@ -242,6 +242,20 @@ func (g *Gaps) Deleted() uint64 { return g.deleted }
 // Corrected returns the number of frames that came after their report.
 func (g *Gaps) Corrected() uint64 { return g.corrected }
 
+// Retune goes on with another window and period, as [GapOptions] has them, and appends what is now deleted to out. No hole is held
+// for longer than the new time from now on: those that are open would otherwise hide later ones, which are due before them.
+func (g *Gaps) Retune(window int, period time.Duration, out []Report) ([]Report, error) {
+	if window < MinSize || window > MaxSize || period < 0 || period > 1<<62/holdPeriods {
+		return out, fmt.Errorf("change gap account: %w: window %d, period %v", ErrGapOptions, window, period)
+	}
+	g.window, g.hold = uint64(window), int64(max(minHold, holdPeriods*period))
+	for i := range g.open {
+		h := g.at(i)
+		h.deadline = min(h.deadline, g.now+g.hold)
+	}
+	return g.leave(out), nil
+}
+
 // NextDeadline returns the time at which the oldest open hole counts as
 // deleted; ok is false if none is open.
 func (g *Gaps) NextDeadline() (ns int64, ok bool) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package control is the agent's local control interface: HTTP/1.1 with JSON bodies over a Unix socket, so that
-// `curl --unix-socket` reads what `cellward status` reads. It offers reads only; who may connect is decided by the mode and
-// group of the socket file.
+// `curl --unix-socket` reads what `cellward status` reads. Who may connect, and so read, is decided by the mode and group of the
+// socket file; only root and the agent's own user may write.
 //
 // It may import the standard library and golang.org/x/sys.
 package control
@@ -42,8 +42,9 @@ type Server struct {
 }
 
 // Serve listens on path, with mode 0660 and the given group when it is named, and answers GET requests for each resource
-// with what its function returns, as JSON. The functions are called from many goroutines.
-func Serve(path, group string, resources map[string]func() any) (*Server, error) {
+// with what its function returns, as JSON, and POST requests with what the actions do. The functions are called from many
+// goroutines.
+func Serve(path, group string, resources map[string]func() any, actions map[string]Action) (*Server, error) {
 	ln, err := listen(path, group)
 	if err != nil {
 		return nil, err
@@ -61,8 +62,13 @@ func Serve(path, group string, resources map[string]func() any) (*Server, error)
 			_, _ = w.Write(append(b, '\n'))
 		})
 	}
+	for name, do := range actions {
+		mux.HandleFunc("POST "+name, serveAction(do))
+	}
 	s := &Server{
-		http: &http.Server{Handler: mux, ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second, MaxHeaderBytes: 4096},
+		http: &http.Server{
+			Handler: mux, ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second, MaxHeaderBytes: 4096, ConnContext: notePeer,
+		},
 		path: path,
 		done: make(chan error, 1),
 	}
@@ -136,6 +142,21 @@ func admit(path, group string) error {
 
 // Get reads a resource of the agent that listens on socket and decodes it into out.
 func Get(ctx context.Context, socket, resource string, out any) error {
+	status, b, err := exchange(ctx, socket, http.MethodGet, resource, nil)
+	if err != nil {
+		return err
+	}
+	if status != http.StatusOK {
+		return fmt.Errorf("agent answered %d %s to %s", status, http.StatusText(status), resource)
+	}
+	if err := json.Unmarshal(b, out); err != nil {
+		return fmt.Errorf("decode answer of agent: %w", err)
+	}
+	return nil
+}
+
+// exchange sends one request and reads its answer whole.
+func exchange(ctx context.Context, socket, method, resource string, body io.Reader) (status int, answer []byte, err error) {
 	client := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -143,27 +164,21 @@ func Get(ctx context.Context, socket, resource string, out any) error {
 			return d.DialContext(ctx, "unix", socket)
 		},
 	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+resource, nil)
+	req, err := http.NewRequestWithContext(ctx, method, "http://agent"+resource, body)
 	if err != nil {
-		return fmt.Errorf("make request for %s: %w", resource, err)
+		return 0, nil, fmt.Errorf("make request for %s: %w", resource, err)
 	}
 	resp, err := client.Do(req)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
-			return fmt.Errorf("%w on %s", ErrNotRunning, socket)
+			return 0, nil, fmt.Errorf("%w on %s", ErrNotRunning, socket)
 		}
-		return fmt.Errorf("ask agent on %s: %w", socket, err)
+		return 0, nil, fmt.Errorf("ask agent on %s: %w", socket, err)
 	}
 	defer resp.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse))
+	answer, err = io.ReadAll(io.LimitReader(resp.Body, maxResponse))
 	if err != nil {
-		return fmt.Errorf("read answer of agent: %w", err)
+		return 0, nil, fmt.Errorf("read answer of agent: %w", err)
 	}
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("agent answered %s to %s", resp.Status, resource)
-	}
-	if err := json.Unmarshal(b, out); err != nil {
-		return fmt.Errorf("decode answer of agent: %w", err)
-	}
-	return nil
+	return resp.StatusCode, answer, nil
 }

@@ -154,6 +154,17 @@ func (p *Process) Stop() error {
 	}
 }
 
+// Signal sends a signal to the process.
+func (p *Process) Signal(s os.Signal) error {
+	if err := p.cmd.Process.Signal(s); err != nil {
+		return fmt.Errorf("signal %s: %w", p.name, err)
+	}
+	return nil
+}
+
+// Messages returns the last of what the process has written to stderr.
+func (p *Process) Messages() string { return p.errs.String() }
+
 // Kill ends the process at once (SIGKILL) and waits until it is gone.
 func (p *Process) Kill() {
 	_ = p.cmd.Process.Kill() // it may have ended by itself

@@ -162,6 +162,11 @@ func (l *Lab) RingSocket() string { return l.at.ringSocket() }
 // Binding returns the binding as the processes have it, after AgreeKeys.
 func (l *Lab) Binding() *policy.Binding { return l.binding }
 
+// Documents returns the paths of the documents that the agent reads.
+func (l *Lab) Documents() agent.DocumentPaths {
+	return agent.DocumentPaths{Policy: l.at.policy(), Binding: l.at.binding()}
+}
+
 // node is the name of the edge's node.
 func (l *Lab) node() string { return l.binding.Nodes[0].Name }
 
@@ -260,13 +265,13 @@ func (l *Lab) Status(ctx context.Context) (agent.Status, error) {
 }
 
 // StartReader starts a reader whose lines, JSON objects, come out of Process.Lines, and waits until it has the ring: whatever the
-// agent publishes, and however it ends, the reader sees it.
-func (l *Lab) StartReader(ctx context.Context) (*Process, error) {
+// agent publishes, and however it ends, the reader sees it. args are further flags of the verb.
+func (l *Lab) StartReader(ctx context.Context, args ...string) (*Process, error) {
 	before, err := l.Status(ctx)
 	if err != nil {
 		return nil, err
 	}
-	p, err := l.kids.start("reader", true, "read", "--socket", l.at.ringSocket(), "-o", "json", "--from", "oldest")
+	p, err := l.kids.start("reader", true, append([]string{"read", "--socket", l.at.ringSocket(), "-o", "json", "--from", "oldest"}, args...)...)
 	if err != nil {
 		return nil, err
 	}

@@ -70,7 +70,11 @@ func pinsUsable(x *exam) {
 	m := x.inspection.Meta
 	detach := "cellward detach --binding " + x.opts.Binding
 	const refused = "the agent does not start; what is attached goes on filtering, by the tables of then, until it is detached"
-	tables, err := agent.TablesHash(x.set)
+	table := make(map[loader.StreamKey]loader.Stream)
+	for _, s := range x.inspection.Streams {
+		table[s.Key] = s.Stream
+	}
+	tables, err := agent.TablesHash(x.set, table)
 	switch {
 	case err != nil:
 		x.unknown("", err, "cellward policy show "+x.opts.Binding)
@@ -78,10 +82,12 @@ func pinsUsable(x *exam) {
 		x.fail("", fmt.Sprintf("they have the layout of another build (version %d, %x)", m.LayoutVersion, m.Layout[:4]), refused, detach)
 	case !m.SameBoot:
 		x.fail("", "they are of another boot", refused, detach)
-	case m.Binding != tables:
-		x.fail("", fmt.Sprintf("they are those of another binding (%x, this one is %x)", m.Binding[:4], tables[:4]), refused, detach)
 	case !m.Ready:
 		x.ok("", "an agent was ended before it had filled them; the next one fills them")
+	case m.Binding != tables:
+		x.warn("", fmt.Sprintf("they are those of other documents (%x, for these they would be %x)", m.Binding[:4], tables[:4]),
+			"a running agent does not go by these documents; the next start does, and takes up to ten seconds of each stream for seen",
+			"cellward apply --policy "+x.opts.Policy+" --binding "+x.opts.Binding)
 	default:
 		x.ok("", "layout %d, this boot, this binding", m.LayoutVersion)
 	}

@@ -173,11 +173,12 @@ func (r *rig) attach() {
 	r.t.Helper()
 	set, err := policy.Load(r.policyPath(), r.bindingPath())
 	r.must(err)
-	tables, err := agent.TablesHash(set)
-	r.must(err)
-	r.set, err = loader.Open(loader.Options{Root: r.binding.Gateway.BPFFS, BindingHash: tables})
+	r.set, err = loader.Open(loader.Options{Root: r.binding.Gateway.BPFFS})
 	r.must(err)
 	r.t.Cleanup(func() { r.set.Close() })
+	tables, err := agent.TablesHash(set, nil)
+	r.must(err)
+	r.set.SetBinding(tables)
 	r.set.MarkReady()
 	_, err = r.set.Attach(loader.BusOptions{Interface: "can0", Netns: r.ns, Slot: 1, Candidates: 1 << 16})
 	r.must(err)
@@ -213,7 +214,7 @@ func (r *rig) link(f func(l *loader.Links, index int) error) {
 // serveAgent answers on the control socket as an agent would.
 func (r *rig) serveAgent(s agent.Status) {
 	r.t.Helper()
-	server, err := control.Serve(r.binding.Gateway.Control.Socket, "", map[string]func() any{control.StatusPath: func() any { return s }})
+	server, err := control.Serve(r.binding.Gateway.Control.Socket, "", map[string]func() any{control.StatusPath: func() any { return s }}, nil)
 	r.must(err)
 	r.t.Cleanup(func() { _ = server.Close() })
 }

@@ -82,6 +82,31 @@ func Load(policyPath, bindingPath string) (*Set, error) {
 	return bindParsed(p.policy(), b)
 }
 
+// File is the text of a document and the name that errors give it.
+type File struct {
+	Name string `json:"name"`
+	Data []byte `json:"data"`
+}
+
+// ReadFile reads a document without looking into it, as far as a document may reach: a longer one is refused when it is parsed.
+func ReadFile(path string) (File, error) {
+	src, err := readSource(path)
+	if err != nil {
+		return File{}, err
+	}
+	return File{Name: path, Data: src.data}, nil
+}
+
+// ParseSet is Load for documents that were read before.
+func ParseSet(policy, binding File) (*Set, error) {
+	p, errPolicy := parse(newSource(policy.Name, policy.Data), KindPolicy)
+	b, errBinding := parse(newSource(binding.Name, binding.Data), KindBinding)
+	if err := joinErrors(errPolicy, errBinding); err != nil {
+		return nil, err
+	}
+	return bindParsed(p.policy(), b)
+}
+
 // Bind checks a binding against its policy and resolves the two. They must have been returned by a function of this
 // package; errors name fields but no places.
 func Bind(p *Policy, b *Binding) (*Set, error) {

@@ -357,6 +357,13 @@ func (p *Producer) SetFault(state FaultState) {
 	atomic.StoreUint64(&p.header.Fault, p.faults)
 }
 
+// Fault returns the state of the fault word.
+func (p *Producer) Fault() FaultState {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return FaultState(p.faults)
+}
+
 // Finish marks the ring as ended in an orderly way: nothing more will be published. It comes before the server is closed, so
 // that a reader whose connection ends can tell this end from a crash.
 func (p *Producer) Finish() {

@@ -56,7 +56,7 @@ func newCommand() *cobra.Command {
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.AddCommand(
-		newRunCommand(), newSealCommand(), newReadCommand(), newDemoCommand(), newKeysCommand(), newPolicyCommand(),
+		newRunCommand(), newSealCommand(), newReadCommand(), newDemoCommand(), newKeysCommand(), newPolicyCommand(), newApplyCommand(),
 		newStatusCommand(), newDoctorCommand(), newDetachCommand(), newVersionCommand(),
 	)
 	markUsage(root)

@@ -4,9 +4,12 @@ package main
 
 import (
 	"log/slog"
+	"os"
+	"os/signal"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/cellward/cellward/agent"
 	"github.com/cellward/cellward/agent/policy"
@@ -32,7 +35,8 @@ func newRunCommand() *cobra.Command {
 		Short: "Run the gateway's agent: filter, verify, publish",
 		Long: `Run the gateway's agent: attach the filter to the binding's interfaces, verify what it lets through, and publish accepted samples
 in the shared-memory ring. Ends cleanly on SIGTERM and SIGINT; the filter stays attached, so protected identifiers stay closed, and
-what comes in meanwhile is taken by the next run. Security events go to stderr as JSON lines, one per kind and interval.`,
+what comes in meanwhile is taken by the next run. SIGHUP makes it read its documents again and go on by them, see apply; what would
+need --confirm there is refused. Security events go to stderr as JSON lines, one per kind and interval.`,
 		Args: cobra.NoArgs,
 	}
 	docs.flags(cmd)
@@ -41,11 +45,16 @@ what comes in meanwhile is taken by the next run. Security events go to stderr a
 	cmd.Flags().StringVar(&hook, "hook", "", "hook to attach by: tcx_ingress or clsact_ingress (default: what is attached already, else tcx where the kernel has it)")
 	cmd.Flags().BoolVar(&all, "require-interfaces", false, "end if an interface is missing at the start, which leaves the others open as well")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		// From here on: a signal that comes while the agent starts is not lost, and does not end it.
+		reload := make(chan os.Signal, 1)
+		signal.Notify(reload, unix.SIGHUP)
+		defer signal.Stop(reload)
 		set, err := docs.load()
 		if err != nil {
 			return err
 		}
 		return agent.RunGateway(cmd.Context(), agent.Options{
+			Documents: agent.DocumentPaths{Policy: docs.policy, Binding: docs.binding}, Reload: reload,
 			Set: set, Log: slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), nil)), ReportEvery: every, Engine: engine, Version: agent.Build().Version,
 			Hook: hook, RequireInterfaces: all,
 		})
