@@ -63,7 +63,7 @@ func TestReadOverviewOfNothing(t *testing.T) {
 func TestReadOverviewOfAgentAlone(t *testing.T) {
 	dir := t.TempDir()
 	socket := filepath.Join(dir, "control.sock")
-	server, err := control.Serve(socket, "", map[string]func() any{control.StatusPath: func() any { return Status{PID: 7, Engine: "std"} }})
+	server, err := control.Serve(socket, "", map[string]func() any{control.StatusPath: func() any { return Status{PID: 7, Engine: "std"} }}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

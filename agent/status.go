@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"cmp"
 	"os"
 	"time"
 
@@ -86,7 +87,7 @@ func (a *Agent) Status() Status {
 		Policy: a.opts.Set.Policy.Name, Binding: a.opts.Set.Binding.Name, Engine: a.engine.Name(),
 	}
 	s.Readers = a.readers.Stats().Clients
-	if err := a.saveError(); err != nil {
+	if err := cmp.Or(a.saveError(), a.retireError()); err != nil {
 		s.SaveError = err.Error()
 	}
 	carriers := make(map[uint32]policy.Carrier)

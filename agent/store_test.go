@@ -19,31 +19,45 @@ func TestRetirementWaitsForTheHardware(t *testing.T) {
 	before := w.offline.value
 	w.offline.power = &power{cut: 0} // the chip alone is dead
 	w.core.nodes[0].retire(1)
-	var reports []error
-	s := newSaver(w.store, func(err error) { reports = append(reports, err) })
-	save := func() bool {
-		w.core.note()
-		e, err := w.state.Encode()
+	reports := make(chan error, 8)
+	s := newSaver(w.store, func(err error) {
 		if err != nil {
-			t.Fatal(err)
+			t.Errorf("save: %v", err)
 		}
-		return s.wait(s.put(e, nil, w.core.ceilings.settled))
+	}, func(err error) { reports <- err })
+	w.core.note()
+	e, err := w.state.Encode()
+	if err != nil {
+		t.Fatal(err)
 	}
-	if !save() {
+	if !s.wait(s.put(e, nil, w.core.ceilings.settled)) {
 		t.Fatal("the state is not durable without the chip")
 	}
+	if err := <-reports; !errors.Is(err, ErrRetire) {
+		t.Fatalf("retirement without the chip: %v", err)
+	}
+	// Whoever opens the folder now knows that something is still to be retired.
 	w.offline.power = w.power
-	if !save() {
-		t.Fatal("the state is not durable with the chip")
+	if err := w.openStore(); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := w.store.Load(); err != nil || !w.store.stale() {
+		t.Fatalf("what is still to be retired is forgotten: %v", err)
+	}
+	if err := s.hardware.wait(t.Context(), s.hardware.ask(false)); err != nil {
+		t.Fatalf("retirement with the chip: %v", err)
 	}
 	s.close()
-	if len(reports) != 2 || !errors.Is(reports[0], ErrRetire) || reports[1] != nil {
-		t.Fatalf("reports: %v", reports)
-	}
 	if w.offline.value != before+1 {
 		t.Fatalf("counter shows %d, want %d", w.offline.value, before+1)
 	}
 	if names, _ := w.gateway.List(); len(names) != 2 {
 		t.Fatalf("files: %v", names)
+	}
+	if err := w.openStore(); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := w.store.Load(); err != nil || w.store.stale() {
+		t.Fatalf("something is still to be retired: %v", err)
 	}
 }

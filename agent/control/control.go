@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package control is the agent's local control interface: HTTP/1.1 with JSON bodies over a Unix socket, so that
-// `curl --unix-socket` reads what `cellward status` reads. It offers reads only; who may connect is decided by the mode and
-// group of the socket file.
+// `curl --unix-socket` reads what `cellward status` reads. Who may connect, and read, is decided by the mode and group of the
+// socket file; what changes something (POST) is for root and the agent's own user, as the kernel names the peer.
 //
 // It may import the standard library and golang.org/x/sys.
 package control
@@ -42,8 +42,8 @@ type Server struct {
 }
 
 // Serve listens on path, with mode 0660 and the given group when it is named, and answers GET requests for each resource
-// with what its function returns, as JSON. The functions are called from many goroutines.
-func Serve(path, group string, resources map[string]func() any) (*Server, error) {
+// with what its function returns, as JSON, and POST requests for each action. The functions are called from many goroutines.
+func Serve(path, group string, resources map[string]func() any, actions map[string]Action) (*Server, error) {
 	ln, err := listen(path, group)
 	if err != nil {
 		return nil, err
@@ -51,18 +51,16 @@ func Serve(path, group string, resources map[string]func() any) (*Server, error)
 	mux := http.NewServeMux()
 	for name, get := range resources {
 		mux.HandleFunc("GET "+name, func(w http.ResponseWriter, _ *http.Request) {
-			b, err := json.MarshalIndent(get(), "", "  ")
-			if err != nil {
-				http.Error(w, fmt.Sprintf("encode %s: %v", name, err), http.StatusInternalServerError)
-				return
-			}
-			w.Header().Set("Content-Type", "application/json")
-			// The client may be gone; that is its own affair.
-			_, _ = w.Write(append(b, '\n'))
+			answer(w, http.StatusOK, get())
 		})
 	}
+	for name, do := range actions {
+		mux.HandleFunc("POST "+name, func(w http.ResponseWriter, r *http.Request) { act(w, r, do) })
+	}
 	s := &Server{
-		http: &http.Server{Handler: mux, ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second, MaxHeaderBytes: 4096},
+		http: &http.Server{
+			Handler: mux, ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second, MaxHeaderBytes: 4096, ConnContext: withPeer,
+		},
 		path: path,
 		done: make(chan error, 1),
 	}
@@ -136,6 +134,15 @@ func admit(path, group string) error {
 
 // Get reads a resource of the agent that listens on socket and decodes it into out.
 func Get(ctx context.Context, socket, resource string, out any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+resource, nil)
+	if err != nil {
+		return fmt.Errorf("make request for %s: %w", resource, err)
+	}
+	return exchange(socket, req, out)
+}
+
+// exchange sends a request and decodes the answer into out.
+func exchange(socket string, req *http.Request, out any) error {
 	client := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -143,10 +150,6 @@ func Get(ctx context.Context, socket, resource string, out any) error {
 			return d.DialContext(ctx, "unix", socket)
 		},
 	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+resource, nil)
-	if err != nil {
-		return fmt.Errorf("make request for %s: %w", resource, err)
-	}
 	resp, err := client.Do(req)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
@@ -160,7 +163,7 @@ func Get(ctx context.Context, socket, resource string, out any) error {
 		return fmt.Errorf("read answer of agent: %w", err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("agent answered %s to %s", resp.Status, resource)
+		return refusal(resp, req.URL.Path, b)
 	}
 	if err := json.Unmarshal(b, out); err != nil {
 		return fmt.Errorf("decode answer of agent: %w", err)

@@ -14,7 +14,7 @@ import (
 func TestServeAndGet(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "run", "control.sock")
 	type answer struct{ A int }
-	s, err := Serve(path, "", map[string]func() any{StatusPath: func() any { return answer{7} }})
+	s, err := Serve(path, "", map[string]func() any{StatusPath: func() any { return answer{7} }}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +29,7 @@ func TestServeAndGet(t *testing.T) {
 	if st, err := os.Stat(path); err != nil || st.Mode().Perm()&0o077 != 0 {
 		t.Fatalf("socket without a group is open to others: %v %v", st.Mode(), err)
 	}
-	if _, err := Serve(path, "", nil); err == nil || !strings.Contains(err.Error(), "another agent") {
+	if _, err := Serve(path, "", nil, nil); err == nil || !strings.Contains(err.Error(), "another agent") {
 		t.Fatalf("second server: %v", err)
 	}
 }
@@ -42,7 +42,7 @@ func TestStaleSocketAndForeignFile(t *testing.T) {
 	if err := os.WriteFile(path, []byte("keep"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Serve(path, "", nil); err == nil {
+	if _, err := Serve(path, "", nil, nil); err == nil {
 		t.Fatal("a plain file was replaced")
 	}
 	if b, err := os.ReadFile(path); err != nil || string(b) != "keep" {

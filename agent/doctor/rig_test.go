@@ -213,7 +213,7 @@ func (r *rig) link(f func(l *loader.Links, index int) error) {
 // serveAgent answers on the control socket as an agent would.
 func (r *rig) serveAgent(s agent.Status) {
 	r.t.Helper()
-	server, err := control.Serve(r.binding.Gateway.Control.Socket, "", map[string]func() any{control.StatusPath: func() any { return s }})
+	server, err := control.Serve(r.binding.Gateway.Control.Socket, "", map[string]func() any{control.StatusPath: func() any { return s }}, nil)
 	r.must(err)
 	r.t.Cleanup(func() { _ = server.Close() })
 }
