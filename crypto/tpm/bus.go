@@ -19,6 +19,7 @@ type bus struct {
 	retryFor time.Duration
 	sleep    func(time.Duration) // waits, or returns early when closing
 	open     []uint32            // handles opened and not yet flushed
+	sweeping bool                // what sweep itself sends is not swept for
 }
 
 // Command codes that open or close a handle: TPM 2.0 Part 2, 6.5.2.
@@ -53,7 +54,7 @@ func (b *bus) Send(command []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if outOfSlots(code(response)) && !b.link.managed() && b.sweep() > 0 {
+	if outOfSlots(code(response)) && !b.link.managed() && !b.sweeping && b.sweep() > 0 {
 		if response, err = b.repeat(command); err != nil {
 			return nil, err
 		}
@@ -125,6 +126,9 @@ func (b *bus) flush() (first error) {
 // operation holds the link from begin to end. Saved sessions stay: they occupy
 // no slot, and tpm2-tools keeps its sessions that way between two commands.
 func (b *bus) sweep() int {
+	// A TPM that answers even the question for handles in this way would be asked for ever.
+	b.sweeping = true
+	defer func() { b.sweeping = false }()
 	n := 0
 	for _, class := range []uint32{handlesTransient, handlesLoadedSession} {
 		for _, h := range b.handles(class) {
