@@ -122,7 +122,8 @@ func (s *Store) save(e *epoch.Encoded) error {
 
 // saveSecrets writes the secrets of e, and in the place of those that are gone a note that the hardware still opens them.
 func (s *Store) saveSecrets(e *epoch.Encoded, removed []epoch.SecretID) error {
-	retired := slices.Concat(s.retired, removed)
+	// A secret that comes back, after an agreement that could not be made durable at first, is none to be retired.
+	retired := slices.DeleteFunc(slices.Concat(s.retired, removed), func(id epoch.SecretID) bool { return slices.Contains(e.IDs, id) })
 	b, err := epoch.AddRetired(e.Secrets, retired)
 	if err != nil {
 		return err
@@ -175,10 +176,11 @@ func (s *Store) retireSecrets(retired []epoch.SecretID) error {
 	// What was retired while the hardware was at it may be in a copy of the new file, and waits for the next time.
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.editSecrets(func(b []byte) ([]byte, error) { return epoch.DropRetired(b, retired) }); err != nil {
+	done := slices.DeleteFunc(retired, func(id epoch.SecretID) bool { return !slices.Contains(s.retired, id) }) // the rest has come back
+	if err := s.editSecrets(func(b []byte) ([]byte, error) { return epoch.DropRetired(b, done) }); err != nil {
 		return err
 	}
-	s.retired = slices.DeleteFunc(s.retired, func(id epoch.SecretID) bool { return slices.Contains(retired, id) })
+	s.retired = slices.DeleteFunc(s.retired, func(id epoch.SecretID) bool { return slices.Contains(done, id) })
 	return nil
 }
 
