@@ -280,6 +280,13 @@ func (a *Agent) loop(ctx context.Context) error {
 	}
 	keys := a.manageKeys(ctx, saves)
 	err = a.serveRings(ctx, poller, saves)
+	if err == nil {
+		// At once: a TPM that does not answer may hold up what follows for longer than a service manager waits.
+		a.mu.Lock()
+		a.core.exact()
+		a.save(saves)
+		a.mu.Unlock()
+	}
 	keys.close()
 	saves.close()
 	if err != nil {
