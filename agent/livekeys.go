@@ -226,11 +226,9 @@ func (a *Agent) agree(name string, e *epoch.Epoch, pending *epoch.Offer) error {
 		}
 	}
 	a.state.CloseOffer(pending.ID)
-	// Frames may be accepted under it as soon as this is durable, up to ceilings that are written with it.
+	// Frames may be accepted under it as soon as this is durable. The ceilings stay where the node's counters are: they are raised by
+	// its start under the new epoch, and until then it may go on under the old one, also after a reboot of the gateway.
 	e.Used = true
-	for _, s := range n.streams {
-		a.core.ceilings.want(s.Slot, e.Base)
-	}
 	return nil
 }
 

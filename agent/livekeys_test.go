@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -651,6 +652,65 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.wantReopens(3)
+}
+
+// TestRebootBeforeTheNodeStarts: an epoch is agreed, the node goes on under the old one, and the gateway loses its power. Neither
+// epoch is lost, and the old one goes on as after any reboot.
+func TestRebootBeforeTheNodeStarts(t *testing.T) {
+	g := newGatewayRig(t)
+	g.rotate()
+	first := g.start()
+	g.samples(first, 5)
+	g.rotate()
+	g.samples(first, 5)
+	g.agent.mu.Lock()
+	g.core.note()
+	g.persist()
+	g.agent.mu.Unlock()
+	if refused := g.reboot(); len(refused) > 0 {
+		t.Fatal(refused)
+	}
+	g.agent.core, g.agent.state = g.core, g.state
+	g.now = g.agent.now()
+	for range 2 * g.core.ceilings.ahead[2] { // what the ceilings cost at most
+		g.rig.seal(first, "can0", 0x100, 1)
+	}
+	g.carry()
+	g.samples(first, 5)
+	g.samples(g.start(), 5)
+}
+
+// TestKeyCounts: the list says what was accepted and what failed, by epoch and node.
+func TestKeyCounts(t *testing.T) {
+	g := newGatewayRig(t)
+	g.rotate()
+	s := g.start()
+	g.samples(s, 4)
+	g.rig.seal(s, "can0", 0x100, 1)
+	good := g.wire.take()[0]
+	bad := good
+	bad.frame.Data[9] ^= 1
+	forged := g.node(&memoryVault{state: bytes.Clone(g.vault.state)})
+	if err := forged.AnnounceStart(); err != nil {
+		t.Fatal(err)
+	}
+	start := g.wire.take()[0]
+	start.frame.Data[47] ^= 1
+	g.carry(bad, bad, start, good, good)
+	n := g.agent.Keys().Nodes[0]
+	want := map[string]uint64{loader.BadTag.String(): 2, loader.BadStart.String(): 1, loader.AgentReplay.String(): 1}
+	if e := n.Epochs[0]; *e.Frames != 5 || *e.Failed != 2 || !maps.Equal(n.Failures, want) {
+		t.Errorf("frames %d, failed %d, failures %v", *e.Frames, *e.Failed, n.Failures)
+	}
+	var text bytes.Buffer
+	if err := g.agent.Keys().WriteText(&text); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"in use", "bad_start 1", "from the running agent"} {
+		if !strings.Contains(text.String(), line) {
+			t.Errorf("%q is not in\n%s", line, &text)
+		}
+	}
 }
 
 // TestRolledBackNode: the reply names a first counter that was verified already.
