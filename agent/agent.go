@@ -13,12 +13,14 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cellward/cellward/agent/control"
 	"github.com/cellward/cellward/agent/epoch"
 	"github.com/cellward/cellward/agent/policy"
 	"github.com/cellward/cellward/agent/ring"
+	"github.com/cellward/cellward/agent/station"
 	"github.com/cellward/cellward/crypto/aead"
 	"github.com/cellward/cellward/loader"
 )
@@ -48,6 +50,8 @@ type Options struct {
 	// Documents are the paths of the documents that Set was made from. Each value on Reload makes the agent read them again.
 	Documents DocumentPaths
 	Reload    <-chan os.Signal
+	// Station is what keys are agreed with while the agent runs; nil: they are not.
+	Station *station.Station
 }
 
 // Agent is a running gateway pipeline. Its methods are safe for concurrent use with Run.
@@ -86,6 +90,12 @@ type Agent struct {
 
 	failMu sync.Mutex
 	failed error // the last failure to save, for status
+	// unretired is why the hardware still opens what was retired; nil: it does not.
+	unretired error
+
+	// keys works on keys while the loop runs; due remembers which keys were said to be due.
+	keys atomic.Pointer[keyManager]
+	due  map[dueKey]int64
 }
 
 // Run starts the pipeline and returns when ctx ends (nil, after a clean stop) or when it cannot go on. The filter stays
@@ -227,11 +237,7 @@ func (a *Agent) resume() error {
 }
 
 // limit is the age in ns beyond which no key is accepted.
-func (a *Agent) limit() int64 { return hardLimit(a.opts.Set) }
-
-func hardLimit(set *policy.Set) int64 {
-	return int64(set.Policy.KeyManagement.RotationPolicy.Interval + set.Binding.Gateway.Grace)
-}
+func (a *Agent) limit() int64 { return int64(hardLimit(a.opts.Set)) }
 
 // attach protects the identifiers and then sets the hooks: an identifier is closed from the moment its filter runs.
 func (a *Agent) attach() error {
@@ -324,13 +330,19 @@ func (a *Agent) serve() (*control.Server, error) {
 	a.readers = readers
 	status, err := control.Serve(g.Control.Socket, g.Ring.Group, map[string]func() any{
 		control.StatusPath: func() any { return a.Status() },
-	}, map[string]control.Action{
-		DocumentsPath: a.takeDocuments,
-	})
+		control.KeysPath:   func() any { return a.Keys() },
+	}, a.actions())
 	if err != nil {
 		return nil, errors.Join(err, readers.Close())
 	}
 	return status, nil
+}
+
+// actions are what the control socket does on request.
+func (a *Agent) actions() map[string]control.Action {
+	all := a.keyActions()
+	all[DocumentsPath] = a.takeDocuments
+	return all
 }
 
 // serveRing hands a ring out. replace takes the socket over from the ring that was handed out before.
@@ -367,12 +379,21 @@ func (a *Agent) loop(ctx context.Context) error {
 	}()
 	stop := context.AfterFunc(ctx, a.wake)
 	defer stop()
-	saves := newSaver(a.opts.Store, a.saveReport)
+	saves := newSaver(a.opts.Store, a.saveReport, a.retireReport)
 	a.core.ceilings.save = func() bool {
 		seq, ok := a.save(saves)
 		return ok && saves.wait(seq)
 	}
+	keys := a.manageKeys(ctx, saves)
 	err = a.serveRings(ctx, saves)
+	if err == nil {
+		// At once: a TPM that does not answer may hold up what follows for longer than a service manager waits.
+		a.mu.Lock()
+		a.core.exact()
+		a.save(saves)
+		a.mu.Unlock()
+	}
+	keys.close()
 	saves.close()
 	if err != nil {
 		return err
@@ -489,8 +510,12 @@ func (a *Agent) tick(report bool, saves *saver) {
 		a.log.Error("key is beyond its hard limit and is not accepted any more", "event", "key_expired", "node", e.node,
 			"epoch", e.epoch, "age_s", e.age/1e9)
 	}
+	a.reportDue(a.now(), time.Now().UnixNano())
 	if a.core.dirty || a.core.ceilings.soon || a.saveError() != nil {
 		a.save(saves)
+	}
+	if a.retireError() != nil {
+		saves.hardware.again()
 	}
 	if report {
 		for _, b := range a.buses {
@@ -519,9 +544,9 @@ func (a *Agent) stop() error {
 	a.core.exact()
 	a.core.note()
 	if err := a.opts.Store.Advance(a.state); err != nil {
-		// Without the hardware the folder is not retired, but the ceilings are still exact.
-		if serr := a.opts.Store.Save(a.state); serr != nil && !errors.Is(serr, ErrRetire) {
-			return fmt.Errorf("stop cleanly: %w", errors.Join(err, serr))
+		// Without the hardware the folder is not retired, but the ceilings are exact.
+		if !errors.Is(err, ErrRetire) {
+			return fmt.Errorf("stop cleanly: %w", err)
 		}
 		a.log.Error("state folder could not be retired in the hardware", "event", "retire_failed", "error", err.Error())
 	}
@@ -541,6 +566,24 @@ func (a *Agent) save(saves *saver) (seq uint64, ok bool) {
 	return saves.put(e, slices.Clone(a.core.ceilings.wanted), a.core.ceilings.settled), true
 }
 
+// retireReport takes note of how the hardware's part of a retirement went; nil is good.
+func (a *Agent) retireReport(err error) {
+	a.failMu.Lock()
+	again := a.unretired != nil && err != nil && a.unretired.Error() == err.Error()
+	a.unretired = err
+	a.failMu.Unlock()
+	if err == nil || again {
+		return // it is tried every second, and status goes on saying so
+	}
+	a.log.Error("what was retired is still opened by the TPM", "event", "retire_failed", "error", err.Error())
+}
+
+func (a *Agent) retireError() error {
+	a.failMu.Lock()
+	defer a.failMu.Unlock()
+	return a.unretired
+}
+
 func (a *Agent) saveError() error {
 	a.failMu.Lock()
 	defer a.failMu.Unlock()
@@ -555,10 +598,6 @@ func (a *Agent) saveReport(err error) {
 	a.failMu.Unlock()
 	if err == nil || again {
 		return // it is tried every second, and status goes on saying so
-	}
-	if errors.Is(err, ErrRetire) {
-		a.log.Error("what was retired is still opened by the TPM", "event", "retire_failed", "error", err.Error())
-		return
 	}
 	a.log.Error("state could not be written", "event", "state_write_failed", "error", err.Error())
 }

@@ -99,7 +99,7 @@ func (a *Agent) difference(set *policy.Set) *Change {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	x := compare(a.opts.Set, set)
-	x.noteEpochs(a.core, set, a.now(), time.Now().UnixNano(), hardLimit(set))
+	x.noteEpochs(a.core, set, a.now(), time.Now().UnixNano(), int64(hardLimit(set)))
 	for _, name := range x.Interfaces.Added {
 		if err := attachable(name); err != nil {
 			x.refuse("spec.interfaces", "%s: %v", name, err)

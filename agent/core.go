@@ -151,6 +151,7 @@ func (c *core) lookUp(batch []loader.Record, again bool) int {
 	for _, r := range batch {
 		if verdict := c.find(r, again, &c.jobs[n], &c.ops[n]); verdict != loader.Candidate {
 			c.tally[verdict]++
+			c.refused(r.Slot(), verdict)
 			continue
 		}
 		n++
@@ -210,11 +211,13 @@ func (c *core) commit(n int, again bool) (samples int) {
 		op, j := &c.ops[i], &c.jobs[i]
 		if !op.OK {
 			c.tally[loader.BadTag]++
+			j.failed()
 			continue
 		}
 		verdict, body, sourceTime := c.verified(j, op.Dst[:op.N], again)
 		c.tally[verdict]++
 		if verdict != loader.Accepted || j.stream.heartbeat {
+			c.refused(uint32(j.stream.Slot), verdict)
 			continue
 		}
 		var flags ring.Flags
@@ -279,6 +282,7 @@ func (c *core) verified(j *job, plain []byte, again bool) (loader.Verdict, []byt
 // account notes what an authenticated frame proves: how far its node has come, and which counters are missing.
 func (c *core) account(j *job) {
 	s, n := j.stream, j.stream.node
+	j.live.frames++
 	c.ceilings.used(s.Slot, j.counter)
 	if j.counter > n.verified {
 		n.verified = j.counter
@@ -387,25 +391,24 @@ func (n *node) supersededSince(i int, now int64) int64 {
 // maxFrames is how many frames one key may protect.
 const maxFrames = 1 << 32
 
-// exhausted says that a key of the epoch may have protected maxFrames frames: counters are used one after another, so their
-// range bounds the number.
-func (c *core) exhausted(n *node, l *liveEpoch) bool {
+// exhausted says that a key of the epoch may have protected maxFrames frames.
+func (c *core) exhausted(n *node, l *liveEpoch) bool { return c.used(n, l) >= maxFrames }
+
+// used is how many frames a key of the epoch may have protected: counters are used one after another, so their range bounds the
+// number.
+func (c *core) used(n *node, l *liveEpoch) (most uint64) {
 	if len(l.starts) == 0 {
-		return false
+		return 0
 	}
 	used := make([]uint64, len(n.sources))
 	first := l.starts[0].F
 	for _, s := range n.streams {
 		if h := s.window.Highest(); h >= first {
 			used[s.source] += h - first
+			most = max(most, used[s.source])
 		}
 	}
-	for _, u := range used {
-		if u >= maxFrames {
-			return true
-		}
-	}
-	return false
+	return most
 }
 
 // note writes what is known of nodes and streams into the state that is about to be saved.

@@ -52,6 +52,6 @@ func RunGateway(ctx context.Context, opts Options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	opts.Store = NewStore(s.Epochs, s.Offline)
+	opts.Store, opts.Station = NewStore(s.Epochs, s.Offline), s
 	return Run(ctx, opts)
 }

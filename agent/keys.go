@@ -29,6 +29,9 @@ type liveEpoch struct {
 	// ageAtLoad and loaded (ns of CLOCK_BOOTTIME) let the key age even while the wall clock is put back.
 	ageAtLoad int64
 	loaded    int64
+	// frames have verified under the epoch in this process, failed named it and had a wrong tag.
+	frames uint64
+	failed uint64
 }
 
 // liveStart holds the traffic keys of one run of a node, by the node's own index of sources, and what its start records

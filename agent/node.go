@@ -31,6 +31,7 @@ type node struct {
 	// verified is the highest counter verified from the node on any stream.
 	verified uint64
 	budget   startBudget
+	refusals refusals
 }
 
 // stream is one message identifier of one node on one bus.

@@ -158,6 +158,12 @@ func testIdentity(t testing.TB) policy.Identity {
 
 func testSet(t testing.TB) *policy.Set {
 	t.Helper()
+	return testSetOf(t, testIdentity(t), testIdentity(t))
+}
+
+// testSetOf is a set with given identities of gateway and node.
+func testSetOf(t testing.TB, gateway, node policy.Identity) *policy.Set {
+	t.Helper()
 	p, err := policy.ParsePolicy("test", []byte(testPolicy))
 	if err != nil {
 		t.Fatal(err)
@@ -165,13 +171,13 @@ func testSet(t testing.TB) *policy.Set {
 	b := &policy.Binding{
 		Name: "test", Policy: "test",
 		Gateway: policy.Gateway{
-			Name: "gw", Identity: testIdentity(t), TPM: "/dev/tpmrm0", StateDirectory: "/var/lib/cellward", CandidateRing: 1 << 20,
+			Name: "gw", Identity: gateway, TPM: "/dev/tpmrm0", StateDirectory: "/var/lib/cellward", CandidateRing: 1 << 20,
 			Ring: policy.Ring{Slots: 1024, Socket: "/run/cellward/ring.sock"}, Control: policy.Control{Socket: "/run/cellward/control.sock"},
 		},
 		Interfaces: []policy.Interface{{Name: "can0", Index: 1, Carrier: policy.CANFD}, {Name: "can1", Index: 2, Carrier: policy.CANFD}},
 		Sources:    []policy.Source{{Identifier: "cells", ID: 1}, {Identifier: "current", ID: 2}},
 		Nodes: []policy.Node{{
-			Name: ownNode, Identity: testIdentity(t),
+			Name: ownNode, Identity: node,
 			Heartbeats: []policy.Heartbeat{{StreamID: 1, Interface: "can0", CANID: 0x7E0}, {StreamID: 2, Interface: "can1", CANID: 0x7E0}},
 			Streams: []policy.Stream{
 				{StreamID: 10, Interface: "can0", CANID: 0x100, Source: "cells"},

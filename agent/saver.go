@@ -3,14 +3,14 @@
 package agent
 
 import (
-	"errors"
 	"sync"
 
 	"github.com/cellward/cellward/agent/epoch"
 )
 
-// saver writes states in the background, newest last, so that the data path waits for a disk or a TPM only where it must. All
-// writes of a running agent go through it, so an older state never overwrites a newer one.
+// saver writes states in the background, newest last, so that the data path waits for a disk only where it must, and never for a
+// TPM. All writes of a running agent go through it, so an older state never overwrites a newer one. What the hardware is to retire
+// is the business of a goroutine of its own (see retire.go): a TPM may take seconds for each command.
 type saver struct {
 	store *Store
 	// report is told how each write went.
@@ -24,6 +24,8 @@ type saver struct {
 	bad  uint64  // of what failed last
 	end  bool
 	wg   sync.WaitGroup
+
+	hardware retirer
 }
 
 // saving is a state on its way; ceilings are those that it holds, by stream slot.
@@ -34,10 +36,13 @@ type saving struct {
 	seq      uint64
 }
 
-func newSaver(store *Store, report func(error)) *saver {
+// newSaver starts both goroutines. report is told how each write went, retired how each attempt of the hardware did.
+func newSaver(store *Store, report, retired func(error)) *saver {
 	s := &saver{store: store, report: report}
 	s.cond = sync.NewCond(&s.mu)
+	s.hardware.init(store, retired)
 	s.wg.Go(s.run)
+	s.wg.Go(s.hardware.run)
 	return s
 }
 
@@ -54,16 +59,17 @@ func (s *saver) run() {
 		}
 		s.next = nil
 		s.mu.Unlock()
-		err := s.store.save(job.encoded, false)
+		err := s.store.save(job.encoded)
 		job.encoded.Wipe()
-		// A TPM that does not answer keeps nothing from being durable.
-		durable := err == nil || errors.Is(err, ErrRetire)
-		if durable {
+		if err == nil {
 			job.durable(job.ceilings)
+			if s.store.stale() {
+				s.hardware.ask(false)
+			}
 		}
 		s.report(err)
 		s.mu.Lock()
-		if !durable {
+		if err != nil {
 			s.bad = job.seq
 		} else {
 			s.done = job.seq
@@ -95,11 +101,13 @@ func (s *saver) wait(seq uint64) bool {
 	return s.done >= seq
 }
 
-// close waits until what was put last is durable, or has failed.
+// close waits until what was put last is durable, or has failed, and until the hardware has ended what it was at. What is still to
+// be retired is left to Store.Advance.
 func (s *saver) close() {
 	s.mu.Lock()
 	s.end = true
 	s.cond.Broadcast()
 	s.mu.Unlock()
+	s.hardware.close()
 	s.wg.Wait()
 }

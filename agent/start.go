@@ -47,6 +47,7 @@ func (c *core) startRecords(batch []loader.Record, now int64) {
 		r := batch[i]
 		verdict := c.startRecord(r, now)
 		c.count(r.Iface(), verdict)
+		c.refused(r.Slot(), verdict)
 	}
 	c.order = order[:0]
 }

@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"cmp"
 	"os"
 	"time"
 
@@ -88,7 +89,7 @@ func (a *Agent) Status() Status {
 		Policy: a.opts.Set.Policy.Name, Binding: a.opts.Set.Binding.Name, Engine: a.engine.Name(),
 	}
 	s.Readers, s.Documents = a.readers.Stats().Clients, a.documents
-	if err := a.saveError(); err != nil {
+	if err := cmp.Or(a.saveError(), a.retireError()); err != nil {
 		s.SaveError = err.Error()
 	}
 	carriers := make(map[uint32]policy.Carrier)

@@ -3,8 +3,14 @@
 package agent
 
 import (
+	"bytes"
+	"crypto/rand"
 	"errors"
+	"slices"
 	"testing"
+
+	"github.com/cellward/cellward/agent/epoch"
+	"github.com/cellward/cellward/crypto/identity"
 )
 
 // TestRetirementWaitsForTheHardware retires an epoch while the TPM does not answer: the state is durable all the same, ceilings
@@ -19,31 +25,139 @@ func TestRetirementWaitsForTheHardware(t *testing.T) {
 	before := w.offline.value
 	w.offline.power = &power{cut: 0} // the chip alone is dead
 	w.core.nodes[0].retire(1)
-	var reports []error
-	s := newSaver(w.store, func(err error) { reports = append(reports, err) })
-	save := func() bool {
-		w.core.note()
-		e, err := w.state.Encode()
+	reports := make(chan error, 8)
+	s := newSaver(w.store, func(err error) {
 		if err != nil {
-			t.Fatal(err)
+			t.Errorf("save: %v", err)
 		}
-		return s.wait(s.put(e, nil, w.core.ceilings.settled))
+	}, func(err error) { reports <- err })
+	w.core.note()
+	e, err := w.state.Encode()
+	if err != nil {
+		t.Fatal(err)
 	}
-	if !save() {
+	if !s.wait(s.put(e, nil, w.core.ceilings.settled)) {
 		t.Fatal("the state is not durable without the chip")
 	}
+	if err := <-reports; !errors.Is(err, ErrRetire) {
+		t.Fatalf("retirement without the chip: %v", err)
+	}
+	// Whoever opens the folder now knows that something is still to be retired.
 	w.offline.power = w.power
-	if !save() {
-		t.Fatal("the state is not durable with the chip")
+	if err := w.openStore(); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := w.store.Load(); err != nil || !w.store.stale() {
+		t.Fatalf("what is still to be retired is forgotten: %v", err)
+	}
+	if err := s.hardware.wait(t.Context(), s.hardware.ask(false)); err != nil {
+		t.Fatalf("retirement with the chip: %v", err)
 	}
 	s.close()
-	if len(reports) != 2 || !errors.Is(reports[0], ErrRetire) || reports[1] != nil {
-		t.Fatalf("reports: %v", reports)
-	}
 	if w.offline.value != before+1 {
 		t.Fatalf("counter shows %d, want %d", w.offline.value, before+1)
 	}
 	if names, _ := w.gateway.List(); len(names) != 2 {
 		t.Fatalf("files: %v", names)
+	}
+	if err := w.openStore(); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := w.store.Load(); err != nil || w.store.stale() {
+		t.Fatalf("something is still to be retired: %v", err)
+	}
+}
+
+// TestSecretComesBack: an agreement could not be made durable, its secret was taken out again, and then the same reply is taken once
+// more, before and after the chip has retired it.
+func TestSecretComesBack(t *testing.T) {
+	for name, chipFirst := range map[string]bool{"before the chip": false, "after the chip": true} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, -1)
+			if err := errors.Join(w.openStore(), w.enrol()); err != nil {
+				t.Fatal(err)
+			}
+			state, _, err := w.store.Load()
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := state.Nodes[0]
+			kept := *n.Epochs[0]
+			second := epoch.Epoch{Number: 2, Base: 1 << 20, Method: epoch.MethodHPKE}
+			_, _ = rand.Read(second.PRK[:])
+			prk := second.PRK
+			n.Floor = 2
+			save := func(all ...*epoch.Epoch) {
+				t.Helper()
+				n.Epochs = all
+				e, err := state.Encode()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := w.store.save(e); err != nil {
+					t.Fatal(err)
+				}
+			}
+			save(&kept, &second)
+			save(&kept)
+			if !w.store.stale() {
+				t.Fatal("nothing is to be retired")
+			}
+			if chipFirst {
+				if err := w.store.Settle(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			save(&kept, &second)
+			if w.store.stale() {
+				t.Fatal("a secret in use is to be retired")
+			}
+			if err := errors.Join(w.store.Settle(), w.openStore()); err != nil {
+				t.Fatal(err)
+			}
+			again, missing, err := w.store.Load()
+			if err != nil || len(missing) > 0 || w.store.stale() {
+				t.Fatalf("missing %v, stale %v, %v", missing, w.store.stale(), err)
+			}
+			if got := again.Nodes[0].Epochs; len(got) != 2 || got[1].PRK != prk {
+				t.Fatalf("%d epochs", len(got))
+			}
+		})
+	}
+}
+
+// TestRetiredSlots: the entries of retired secrets hold nothing, and only they go.
+func TestRetiredSlots(t *testing.T) {
+	state := epoch.New()
+	kid := identity.Kid{1}
+	n := state.AddNode(kid)
+	n.Floor = 3
+	e := &epoch.Epoch{Number: 3, Base: 1, Method: epoch.MethodHPKE}
+	_, _ = rand.Read(e.PRK[:])
+	n.Epochs = append(n.Epochs, e)
+	x, err := state.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	retired := []epoch.SecretID{{Node: kid, Epoch: 1}, {Node: kid, Epoch: 2}}
+	b, err := epoch.AddRetired(x.Secrets, retired)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, missing, surplus, err := epoch.Decode(x.State, b)
+	if err != nil || len(missing) > 0 || got.Nodes[0].Epochs[0].PRK != e.PRK {
+		t.Fatalf("missing %v, %v", missing, err)
+	}
+	slices.SortFunc(surplus, func(a, b epoch.SecretID) int { return int(a.Epoch) - int(b.Epoch) })
+	if !slices.Equal(surplus, retired) {
+		t.Fatalf("surplus %v", surplus)
+	}
+	if b, err = epoch.DropRetired(b, retired); err != nil || !bytes.Equal(b, x.Secrets) {
+		t.Fatalf("%x, %v; want %x", b, err, x.Secrets)
+	}
+	for _, bad := range [][]byte{nil, {0x80, 0x80}, {0x81, 0x01}} {
+		if _, err := epoch.AddRetired(bad, retired); !errors.Is(err, epoch.ErrState) {
+			t.Errorf("%x: %v", bad, err)
+		}
 	}
 }

@@ -28,6 +28,15 @@ import (
 // StatusPath is the resource that answers the agent's state.
 const StatusPath = "/v1/status"
 
+// Resources of the agent's keys. KeysPath is read; the others are actions.
+const (
+	KeysPath         = "/v1/keys"
+	OfferPath        = "/v1/keys/offer"
+	AcceptPath       = "/v1/keys/accept"
+	RetirePath       = "/v1/keys/retire"
+	RotateOffersPath = "/v1/keys/rotate-offers"
+)
+
 // maxResponse bounds what a client reads: a gateway of 4,096 streams answers about 2 MiB.
 const maxResponse = 16 << 20
 

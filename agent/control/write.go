@@ -17,15 +17,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// maxRequest bounds what an action is given: two documents of 1 MiB in base64, and what else comes with them.
-	maxRequest = 4 << 20
-	// answerWithin bounds an action with its answer: an agent that waits for a disk or a TPM may take its time.
-	answerWithin = 2 * time.Minute
-)
+// maxRequest bounds what an action is given: two documents of 1 MiB in base64, and what else comes with them.
+const maxRequest = 4 << 20
 
-// Errors of Post.
+// Errors of actions and of Post.
 var (
+	// ErrRequest says that the body of a request was not understood. An action that returns it has done nothing.
+	ErrRequest = errors.New("request was not understood")
 	// ErrNotAllowed says that the agent takes writes from root and from its own user only.
 	ErrNotAllowed = errors.New("only root and the agent's own user may change a running agent")
 	// ErrRefused says that the agent has understood a request and does not do it; the text behind it is the agent's.
@@ -78,8 +76,12 @@ func serveAction(do Action) http.HandlerFunc {
 			http.Error(w, ErrNotAllowed.Error(), http.StatusForbidden)
 			return
 		}
-		// The server's own bound is for reads, which wait for nothing.
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerWithin))
+		// The server's own bound is for reads, which wait for nothing. A TPM may take seconds for each of its commands, and the
+		// agent bounds what it does itself.
+		if err := http.NewResponseController(w).SetWriteDeadline(time.Time{}); err != nil {
+			http.Error(w, fmt.Sprintf("lift deadline of the answer: %v", err), http.StatusInternalServerError)
+			return
+		}
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
 		if err != nil {
 			http.Error(w, fmt.Sprintf("read request: %v", err), http.StatusBadRequest)
@@ -87,7 +89,10 @@ func serveAction(do Action) http.HandlerFunc {
 		}
 		status := http.StatusOK
 		answer, err := do(r.Context(), body)
-		if err != nil {
+		switch {
+		case errors.Is(err, ErrRequest):
+			status, answer = http.StatusBadRequest, failure{Error: err.Error()}
+		case err != nil:
 			status, answer = http.StatusUnprocessableEntity, failure{err.Error(), answer}
 		}
 		b, err := json.MarshalIndent(answer, "", "  ")
@@ -99,6 +104,19 @@ func serveAction(do Action) http.HandlerFunc {
 		w.WriteHeader(status)
 		_, _ = w.Write(append(b, '\n'))
 	}
+}
+
+// Decode reads the body of a request into v, and refuses what v does not have.
+func Decode(body []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return fmt.Errorf("%w: %w", ErrRequest, err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w: something follows the JSON value", ErrRequest)
+	}
+	return nil
 }
 
 // Post asks the agent that listens on socket to do something and decodes its answer into out. ErrRefused: the agent has answered
@@ -116,7 +134,7 @@ func Post(ctx context.Context, socket, resource string, in, out any) error {
 	case http.StatusOK:
 	case http.StatusForbidden:
 		return ErrNotAllowed
-	case http.StatusUnprocessableEntity:
+	case http.StatusUnprocessableEntity, http.StatusBadRequest:
 		f := failure{Result: out}
 		if err := json.Unmarshal(b, &f); err != nil {
 			return fmt.Errorf("decode answer of agent: %w", err)

@@ -35,6 +35,8 @@ type LabOptions struct {
 	Frames uint64
 	// SoftwareEdge gives the edge a software key instead of a TPM.
 	SoftwareEdge bool
+	// GatewayTPM, if not nil, is given the socket of the gateway's TPM and returns the one that the gateway is to use.
+	GatewayTPM func(socket string) string
 }
 
 // Lab is a gateway and an edge on one machine: CAN buses between two network namespaces, a software TPM and a state folder on
@@ -83,27 +85,31 @@ func NewLab(ctx context.Context, o LabOptions) (_ *Lab, err error) {
 	if l.Kind, l.Buses, err = newBuses(l.edgeNS, names, uint32(min(max(2*o.Frames, 10_000), maxQueue))); err != nil {
 		return nil, err
 	}
-	if l.gateway, err = l.startTPM(ctx, "gateway"); err != nil {
+	if l.gateway, err = l.startTPM(ctx, "gateway", o.GatewayTPM); err != nil {
 		return nil, err
 	}
 	if o.SoftwareEdge {
 		l.edge = []string{"--software-key"}
 		return l, nil
 	}
-	if l.edge, err = l.startTPM(ctx, "edge"); err != nil {
+	if l.edge, err = l.startTPM(ctx, "edge", nil); err != nil {
 		return nil, err
 	}
 	return l, nil
 }
 
 // startTPM starts a software TPM and returns how the command line names it.
-func (l *Lab) startTPM(ctx context.Context, name string) ([]string, error) {
+func (l *Lab) startTPM(ctx context.Context, name string, proxy func(string) string) ([]string, error) {
 	p, err := swtpm.Start(ctx, filepath.Join(l.at.dir, "tpm-"+name))
 	if err != nil {
 		return nil, err
 	}
 	l.kids.onEnd(p.Stop)
-	return []string{"--tpm", "unix:" + p.Socket}, nil
+	socket := p.Socket
+	if proxy != nil {
+		socket = proxy(socket)
+	}
+	return []string{"--tpm", "unix:" + socket}, nil
 }
 
 // Close ends all processes and removes everything.
@@ -184,6 +190,11 @@ func (l *Lab) AgreeKeys(ctx context.Context) error {
 	if err := l.writeDocuments(); err != nil {
 		return err
 	}
+	return l.Rotate(ctx)
+}
+
+// Rotate agrees the next epoch of the edge by offer and reply. An agent may run, an edge may not.
+func (l *Lab) Rotate(ctx context.Context) error {
 	for _, args := range [][]string{
 		append(l.documents("keys", "offer"), "--node", l.node(), "--out", l.at.offer()),
 		append(append(l.documents("keys", "enroll"), "--node", l.node(), "--state", l.at.edgeState(), "--offer", l.at.offer(), "--out", l.at.reply()), l.edge...),

@@ -231,10 +231,18 @@ func (e *Epoch) Age(now time.Time) time.Duration {
 	return max(0, now.Sub(time.Unix(e.Agreed, 0)))
 }
 
-// AddOffer keeps a pending offer and raises the node's floor, so that no other offer names the same epoch.
-func (s *State) AddOffer(o *Offer) error {
+// MayOffer says whether there is room for one more pending offer.
+func (s *State) MayOffer() error {
 	if len(s.Offers) >= MaxOffers {
 		return fmt.Errorf("%d offers are pending; accept or discard them first", len(s.Offers))
+	}
+	return nil
+}
+
+// AddOffer keeps a pending offer and raises the node's floor, so that no other offer names the same epoch.
+func (s *State) AddOffer(o *Offer) error {
+	if err := s.MayOffer(); err != nil {
+		return err
 	}
 	n := s.AddNode(o.Node)
 	if o.Epoch <= n.Floor {

@@ -2,7 +2,8 @@
 
 // Package keys is what `cellward keys` does: it makes identities and agrees epochs offline, by an offer of the gateway and a
 // reply of the node (HPKE, RFC 9180, between keys that TPMs hold). Each call opens the state folder it works on, and with it
-// takes its lock; an agent or edge that runs on the folder refuses it (vault.ErrLocked).
+// takes its lock. Where a running agent has the gateway's folder locked, the agent is asked to do the same, by its control socket;
+// an edge that runs on a node's folder refuses (vault.ErrLocked).
 //
 // It may import the other packages under agent, and crypto/...
 package keys
@@ -11,26 +12,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"time"
 
 	"github.com/cellward/cellward/agent"
+	"github.com/cellward/cellward/agent/agree"
+	"github.com/cellward/cellward/agent/control"
 	"github.com/cellward/cellward/agent/edge"
-	"github.com/cellward/cellward/agent/epoch"
 	"github.com/cellward/cellward/agent/policy"
 	"github.com/cellward/cellward/agent/station"
 	"github.com/cellward/cellward/crypto/identity"
 	"github.com/cellward/cellward/crypto/offer"
 	"github.com/cellward/cellward/crypto/schedule"
-)
-
-var (
-	// ErrUnknownNode says that the binding has no such node.
-	ErrUnknownNode = errors.New("binding has no such node")
-	// ErrNoEpoch says that there is nothing to retire.
-	ErrNoEpoch = errors.New("node has no such epoch")
-	// ErrNoOffer says that no pending offer belongs to a reply.
-	ErrNoOffer = errors.New("no pending offer belongs to this reply")
 )
 
 // Identity is what others pin of a station.
@@ -54,54 +48,50 @@ func Init(ctx context.Context, o station.Options) (Identity, error) {
 	return id, s.Close()
 }
 
-// Offered is a new offer.
-type Offered struct {
-	Node  string `json:"node"`
-	Epoch uint32 `json:"epoch"`
-	// Fingerprint is for an out-of-band check on the node's side.
-	Fingerprint string `json:"fingerprint"`
-	Bytes       []byte `json:"-"`
-}
-
 // Offer makes an offer for a node's next epoch. Its private key is made in the gateway's TPM for this offer alone; the offer is
 // durable when Offer returns.
-func Offer(ctx context.Context, set *policy.Set, name string) (_ *Offered, err error) {
+func Offer(ctx context.Context, set *policy.Set, name string) (*agree.Offered, error) {
+	o, err := offerIn(ctx, set, name)
+	if err == nil || !held(err) {
+		return o, err
+	}
+	var a agent.OfferAnswer
+	if err := ask(ctx, set, err, control.OfferPath, agent.OfferRequest{Node: name}, &a); err != nil {
+		return nil, err
+	}
+	a.Bytes = a.Offer
+	return &a.Offered, nil
+}
+
+func offerIn(ctx context.Context, set *policy.Set, name string) (_ *agree.Offered, err error) {
 	node, ok := set.Node(name)
 	if !ok {
-		return nil, fmt.Errorf("make offer: %w: %q", ErrUnknownNode, name)
+		return nil, fmt.Errorf("make offer: %w: %q", agree.ErrUnknownNode, name)
 	}
 	g, err := openGateway(ctx, set)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, g.close()) }()
-	s, state := g.Station, g.state
-	kid := identity.Kid(node.Identity.KID)
-	number, err := state.AddNode(kid).NextEpoch()
+	if err := g.state.MayOffer(); err != nil {
+		return nil, fmt.Errorf("make offer: %w", err)
+	}
+	number, err := g.state.AddNode(identity.Kid(node.Identity.KID)).NextEpoch()
 	if err != nil {
 		return nil, err
 	}
-	batch, err := s.Counters.Offers.Value()
-	if err != nil {
-		return nil, fmt.Errorf("read counter of offers: %w", err)
-	}
-	key, err := s.TPM.CreateExchangeKey(ctx, s.Counters.Offers.Policy(batch))
-	if err != nil {
-		return nil, fmt.Errorf("make offer key: %w", err)
-	}
-	o, err := offer.New(s.Signer, key.PublicKey(), offer.Params{Node: kid, Epoch: number, Binding: node.BindingHash})
+	o, err := agree.NewOffer(ctx, g.Station, node, number)
 	if err != nil {
 		return nil, err
 	}
-	err = state.AddOffer(&epoch.Offer{ID: o.ID, Node: kid, Epoch: number, Created: time.Now().Unix(), Bytes: o.Bytes(), Key: key.PEM(), Batch: batch})
-	if err != nil {
+	g.state.Batch = o.Batch
+	if err := g.state.AddOffer(o); err != nil {
 		return nil, fmt.Errorf("keep offer: %w", err)
 	}
-	state.Batch = batch
-	if err := g.store.Save(state); err != nil {
+	if err := g.store.Save(g.state); err != nil {
 		return nil, err
 	}
-	return &Offered{Node: name, Epoch: number, Fingerprint: offer.Fingerprint(o.Bytes()), Bytes: o.Bytes()}, nil
+	return agree.DescribeOffer(name, o, agent.ViaFolder), nil
 }
 
 // Enrolled is a node's answer to an offer.
@@ -147,79 +137,55 @@ func Enroll(ctx context.Context, set *policy.Set, name string, at station.Option
 	return e, nil
 }
 
-// Accepted is an epoch that a reply has brought.
-type Accepted struct {
-	Node         string `json:"node"`
-	Epoch        uint32 `json:"epoch"`
-	FirstCounter uint64 `json:"first_counter"`
-}
-
 // Accept takes a node's reply. The new epoch and the end of its offer become durable in one step, so the offer serves one
 // payload: before that the same reply may be taken again, after it none.
-func Accept(ctx context.Context, set *policy.Set, msg []byte) (_ *Accepted, err error) {
+func Accept(ctx context.Context, set *policy.Set, msg []byte) (*agree.Accepted, error) {
+	x, err := acceptIn(ctx, set, msg)
+	if err == nil || !held(err) {
+		return x, err
+	}
+	return asked[agree.Accepted](ctx, set, err, control.AcceptPath, agent.AcceptRequest{Reply: msg})
+}
+
+func acceptIn(ctx context.Context, set *policy.Set, msg []byte) (_ *agree.Accepted, err error) {
 	g, err := openGateway(ctx, set)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, g.close()) }()
-	s, state := g.Station, g.state
-	node, pending, o, err := match(set, state, s.Public, msg)
+	answered, err := agree.Match(set, g.state.Offers, g.Public, msg)
 	if err != nil {
 		return nil, err
 	}
-	if o.Binding != node.BindingHash {
-		return nil, fmt.Errorf("accept reply of node %s: %w", node.Name, offer.ErrBinding)
-	}
-	public, err := node.Identity.Key()
+	e, err := answered.Open(g.Station)
 	if err != nil {
 		return nil, err
 	}
-	key, err := s.TPM.ParseExchangeKey(pending.Key, s.Counters.Offers.Policy(pending.Batch))
-	if err != nil {
-		return nil, fmt.Errorf("take up offer key: %w", err)
-	}
-	got, err := o.Accept(public, key, msg, nil)
-	if err != nil {
+	if err := g.state.AddNode(answered.Pending.Node).Agree(e, 0); err != nil {
+		e.PRK.Wipe()
 		return nil, err
 	}
-	defer got.PRK.Wipe()
-	e := &epoch.Epoch{
-		Number: o.Epoch, PRK: got.PRK, Base: got.FirstCounter, Agreed: time.Now().Unix(), Method: epoch.MethodHPKE,
-		BindingHash: o.Binding, Starts: []epoch.Start{{F: got.FirstCounter, Random: got.Start}},
-	}
-	n := state.AddNode(o.Node)
-	if err := n.Agree(e, 0); err != nil {
+	g.state.CloseOffer(answered.Pending.ID)
+	if err := g.store.Save(g.state); err != nil && !errors.Is(err, agent.ErrRetire) {
 		return nil, err
 	}
-	state.CloseOffer(pending.ID)
-	if err := g.store.Save(state); err != nil && !errors.Is(err, agent.ErrRetire) {
-		return nil, err
-	}
+	name := answered.Node.Name
 	if err := g.closeBatch(); err != nil {
-		return nil, fmt.Errorf("epoch %d of node %s is agreed, but its offer could not be retired: %w", o.Epoch, node.Name, err)
+		return nil, fmt.Errorf("epoch %d of node %s is agreed, but its offer could not be retired: %w", e.Number, name, err)
 	}
-	return &Accepted{Node: node.Name, Epoch: o.Epoch, FirstCounter: got.FirstCounter}, nil
-}
-
-// closeBatch ends the offers that were made under the counter's present value, once none of them is pending: the TPM refuses
-// their private keys from here on, whoever kept them. It does nothing for a batch that is closed already, so whoever opens the
-// keys next does it when a crash came between.
-func (g *gateway) closeBatch() error {
-	if len(g.state.Offers) > 0 || g.state.Batch == 0 {
-		return nil
-	}
-	shown, err := g.Counters.Offers.Value()
-	if err == nil && shown == g.state.Batch {
-		_, err = g.Counters.Offers.Increment()
-	}
-	if err != nil {
-		return fmt.Errorf("close batch of offers: %w", err)
-	}
-	return nil
+	return &agree.Accepted{Node: name, Epoch: e.Number, FirstCounter: e.Base, Via: agent.ViaFolder}, nil
 }
 
 // RotateOffers discards all pending offers and has the TPM refuse their keys. It returns how many there were.
-func RotateOffers(ctx context.Context, set *policy.Set) (n int, err error) {
+func RotateOffers(ctx context.Context, set *policy.Set) (*agree.Rotated, error) {
+	n, err := rotateIn(ctx, set)
+	if err == nil || !held(err) {
+		return &agree.Rotated{Discarded: n, Via: agent.ViaFolder}, err
+	}
+	return asked[agree.Rotated](ctx, set, err, control.RotateOffersPath, agent.RotateRequest{})
+}
+
+func rotateIn(ctx context.Context, set *policy.Set) (n int, err error) {
 	g, err := openGateway(ctx, set)
 	if err != nil {
 		return 0, err
@@ -231,11 +197,20 @@ func RotateOffers(ctx context.Context, set *policy.Set) (n int, err error) {
 }
 
 // Retire ends epochs of a node: the one with the given number, or all of them if it is 0. When Retire returns the TPM refuses
-// every copy of the state folder that holds their secrets. It returns the numbers.
-func Retire(ctx context.Context, set *policy.Set, name string, number uint32) (retired []uint32, err error) {
+// every copy of the state folder that holds their secrets, and nothing is accepted under them by an agent that runs. If only the
+// TPM's part has failed, the error is agent.ErrRetire; whoever opens the folder next makes up for it.
+func Retire(ctx context.Context, set *policy.Set, name string, number uint32) (*agree.Retired, error) {
+	retired, err := retireIn(ctx, set, name, number)
+	if err == nil || !held(err) {
+		return &agree.Retired{Node: name, Retired: retired, Via: agent.ViaFolder}, err
+	}
+	return asked[agree.Retired](ctx, set, err, control.RetirePath, agent.RetireRequest{Node: name, Epoch: number})
+}
+
+func retireIn(ctx context.Context, set *policy.Set, name string, number uint32) (retired []uint32, err error) {
 	node, ok := set.Node(name)
 	if !ok {
-		return nil, fmt.Errorf("retire epoch: %w: %q", ErrUnknownNode, name)
+		return nil, fmt.Errorf("retire epoch: %w: %q", agree.ErrUnknownNode, name)
 	}
 	g, err := openGateway(ctx, set)
 	if err != nil {
@@ -251,67 +226,27 @@ func Retire(ctx context.Context, set *policy.Set, name string, number uint32) (r
 		}
 	}
 	if len(retired) == 0 {
-		return nil, fmt.Errorf("%w: node %s, epoch %d", ErrNoEpoch, name, number)
+		return nil, fmt.Errorf("%w: node %s, epoch %d", agree.ErrNoEpoch, name, number)
 	}
 	return retired, g.store.Advance(g.state)
 }
 
-// gateway is the gateway's station with its epochs.
-type gateway struct {
-	*station.Station
-	store *agent.Store
-	state *epoch.State
+// List reads what is known of the nodes' keys. It shows no secret.
+func List(ctx context.Context, set *policy.Set) (*agent.KeyList, error) {
+	l, err := listIn(ctx, set)
+	// Members of the socket's group may not open the folder, and may read what the agent says.
+	if err == nil || !held(err) && !errors.Is(err, fs.ErrPermission) {
+		return l, err
+	}
+	l = new(agent.KeyList)
+	return l, unanswered(err, control.Get(ctx, set.Binding.Gateway.Control.Socket, control.KeysPath, l))
 }
 
-func openGateway(ctx context.Context, set *policy.Set) (*gateway, error) {
-	s, err := agent.OpenGateway(ctx, set.Binding)
+func listIn(ctx context.Context, set *policy.Set) (_ *agent.KeyList, err error) {
+	g, err := openGateway(ctx, set)
 	if err != nil {
 		return nil, err
 	}
-	g := &gateway{Station: s, store: agent.NewStore(s.Epochs, s.Offline)}
-	if g.state, _, err = g.store.Load(); err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	if err := g.closeBatch(); err != nil {
-		return nil, errors.Join(err, g.close())
-	}
-	return g, nil
-}
-
-func (g *gateway) close() error {
-	g.state.Wipe()
-	return g.Close()
-}
-
-// match finds the pending offer that a reply answers: the one among the signer's that the reply names by its hash.
-func match(set *policy.Set, state *epoch.State, gateway *identity.PublicKey, msg []byte) (policy.ResolvedNode, *epoch.Offer, *offer.Offer, error) {
-	none := policy.ResolvedNode{}
-	kid, err := identity.SignerKid(msg)
-	if err != nil {
-		return none, nil, nil, fmt.Errorf("read reply: %w", err)
-	}
-	for _, n := range set.Nodes {
-		if identity.Kid(n.Identity.KID) != kid {
-			continue
-		}
-		public, err := n.Identity.Key()
-		if err != nil {
-			return none, nil, nil, err
-		}
-		hash, err := offer.Answered(public, msg)
-		if err != nil {
-			return none, nil, nil, err
-		}
-		for _, p := range state.Offers {
-			o, err := offer.Parse(gateway, p.Bytes)
-			if err != nil {
-				return none, nil, nil, fmt.Errorf("read pending offer %x: %w", p.ID, err)
-			}
-			if o.Hash() == hash {
-				return n, p, o, nil
-			}
-		}
-		return none, nil, nil, fmt.Errorf("%w: signed by node %s", ErrNoOffer, n.Name)
-	}
-	return none, nil, nil, fmt.Errorf("%w: it is signed by %s", ErrUnknownNode, kid)
+	defer func() { err = errors.Join(err, g.close()) }()
+	return agent.ListKeys(set, g.state, time.Now()), nil
 }

@@ -19,8 +19,7 @@ var (
 	ErrAdvance = errors.New("generation counter did not advance by one")
 )
 
-// Hardware is a monotonic counter and seals that open only while it shows a given value (TPM2_PolicyNV). Its methods are called
-// by one goroutine at a time.
+// Hardware is a monotonic counter and seals that open only while it shows a given value (TPM2_PolicyNV).
 type Hardware interface {
 	// First returns what the counter showed when it was made.
 	First() uint64
@@ -41,17 +40,20 @@ type Lister interface {
 }
 
 // Generations keeps one state, like Vault, in a file whose key the hardware opens only while its counter shows the file's
-// generation. Advance retires the generation: from then on the hardware itself refuses every copy of its file, whoever kept it.
+// generation. Retire ends the generation: from then on the hardware itself refuses every copy of its file, whoever kept it.
 //
-// While the next generation lies beside the present one, nothing else is written: one lock serves Save and Advance. It is safe
-// for concurrent use.
+// While the next generation lies beside the present one, every write goes to both before it counts. It is safe for concurrent
+// use; Save waits for no Retire.
 type Generations struct {
+	// moving is held by the one that retires, with the hardware's time in it; value and file change only under both locks.
+	moving  sync.Mutex
 	mu      sync.Mutex
 	storage Lister
 	name    string
 	hw      Hardware
 	value   uint64
 	file    *sealedFile // nil: there is no state yet
+	next    *sealedFile // of value+1, from when it was written until the hardware has said which of the two counts
 	state   []byte      // as read by OpenGenerations, until Load
 }
 
@@ -173,7 +175,14 @@ func (g *Generations) Save(state []byte) error {
 	}
 	clear(g.state)
 	g.state = nil
-	return g.file.write(g.storage, state)
+	if err := g.file.write(g.storage, state); err != nil {
+		return err
+	}
+	if g.next == nil {
+		return nil
+	}
+	// Which of the two the hardware shows after a crash is not known here: the state counts once both have it.
+	return g.next.write(g.storage, state)
 }
 
 func (g *Generations) newFile(value uint64) (*sealedFile, error) {
@@ -184,44 +193,123 @@ func (g *Generations) newFile(value uint64) (*sealedFile, error) {
 	return f, nil
 }
 
-// Advance makes a state durable in the next generation and retires the present one in the hardware. Before the counter has
-// moved the old file counts, after it the new one; there is no instant without a valid file. After an error the vault goes on
-// in whichever generation the hardware shows; if it cannot even say that, in the old one, whose writes may then be in vain.
+// Advance makes a state durable, moves to the next generation with it and retires the present one in the hardware.
 func (g *Generations) Advance(state []byte) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	next, err := g.newFile(g.value + 1)
-	if err != nil {
+	if err := g.Save(state); err != nil {
 		return err
 	}
-	if err := next.write(g.storage, state); err != nil {
-		return errors.Join(err, next.discard(g.storage))
+	return g.Retire()
+}
+
+// Retire moves to the next generation with what was saved last and retires the present one in the hardware; it does nothing if
+// nothing was ever saved. The hardware may take its time: Save goes on meanwhile, and writes to both files once the next one lies
+// beside the present one, so there is no instant without a valid file, whichever of the two the hardware shows.
+//
+// After an error the present generation counts. If the hardware cannot even say what it shows, either may: both files are
+// written until a later Retire has found out.
+func (g *Generations) Retire() error {
+	g.moving.Lock()
+	defer g.moving.Unlock()
+	begun, err := g.prepare()
+	if err != nil || begun == nothing {
+		return err
+	}
+	fail := func(err error) error { return fmt.Errorf("retire generation %d of vault %s: %w", g.value, g.name, err) }
+	if begun == before {
+		// An earlier attempt has left the next file: the command may have been carried out all the same.
+		shown, err := g.hw.Value()
+		if err != nil {
+			return fail(err)
+		}
+		if shown != g.value {
+			return g.settle(shown)
+		}
 	}
 	value, err := g.hw.Increment()
 	if err != nil {
-		// The command may have been carried out all the same.
 		shown, verr := g.hw.Value()
 		if verr != nil {
-			return fmt.Errorf("retire generation %d of vault %s: %w", g.value, g.name, errors.Join(err, verr))
+			return fail(errors.Join(err, verr))
 		}
 		if shown == g.value {
-			return errors.Join(fmt.Errorf("retire generation %d of vault %s: %w", g.value, g.name, err), next.discard(g.storage))
+			return errors.Join(fail(err), g.drop())
 		}
 		value = shown
 	}
-	if value != g.value+1 {
-		return fmt.Errorf("retire generation %d of vault %s: %w: it shows %d", g.value, g.name, ErrAdvance, value)
+	return g.settle(value)
+}
+
+// begun says since when the file of the next generation lies beside the present one.
+type begun int
+
+const (
+	nothing begun = iota // there is no present one either
+	before
+	now
+)
+
+// prepare puts the file of the next generation beside the present one, with the same content. The hardware seals its key without
+// the lock.
+func (g *Generations) prepare() (begun, error) {
+	g.mu.Lock()
+	begun := now
+	switch {
+	case g.file == nil:
+		begun = nothing
+	case g.next != nil:
+		begun = before
 	}
-	old := g.file
-	oldName := g.fileName(g.value)
+	g.mu.Unlock()
+	if begun != now {
+		return begun, nil
+	}
+	next, err := g.newFile(g.value + 1)
+	if err != nil {
+		return nothing, err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	b, err := g.storage.ReadFile(g.fileName(g.value))
+	if err != nil {
+		next.wipe()
+		return nothing, fmt.Errorf("begin generation %d of vault %s: %w", g.value+1, g.name, err)
+	}
+	state, err := g.file.decode(b)
+	if err != nil {
+		next.wipe()
+		return nothing, err
+	}
+	defer clear(state)
+	if err := next.write(g.storage, state); err != nil {
+		return nothing, errors.Join(err, next.discard(g.storage))
+	}
+	g.next = next
+	return now, nil
+}
+
+// drop takes the next generation's file away: the hardware has said that it does not count.
+func (g *Generations) drop() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	next := g.next
+	g.next = nil
+	return next.discard(g.storage)
+}
+
+// settle goes on in the generation that the hardware shows.
+func (g *Generations) settle(shown uint64) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if shown != g.value+1 {
+		return fmt.Errorf("retire generation %d of vault %s: %w: it shows %d", g.value, g.name, ErrAdvance, shown)
+	}
+	old, oldName := g.file, g.fileName(g.value)
 	clear(g.state)
-	g.file, g.value, g.state = next, value, nil
-	if old != nil {
-		old.wipe()
-		// The hardware refuses it already; the file is only litter.
-		if err := errors.Join(g.storage.Remove(oldName), g.storage.Sync()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("remove generation %d of vault %s: %w", value-1, g.name, err)
-		}
+	g.file, g.next, g.value, g.state = g.next, nil, shown, nil
+	old.wipe()
+	// The hardware refuses it already; the file is only litter.
+	if err := errors.Join(g.storage.Remove(oldName), g.storage.Sync()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove generation %d of vault %s: %w", shown-1, g.name, err)
 	}
 	return nil
 }
@@ -231,7 +319,9 @@ func (g *Generations) Wipe() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	clear(g.state)
-	if g.file != nil {
-		g.file.wipe()
+	for _, f := range []*sealedFile{g.file, g.next} {
+		if f != nil {
+			f.wipe()
+		}
 	}
 }

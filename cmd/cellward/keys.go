@@ -21,8 +21,10 @@ func newKeysCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "keys",
 		Short: "Make identities and agree epochs between gateway and nodes",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Long: `Make identities and agree epochs between gateway and nodes. On the gateway a running agent does the work and takes up what was agreed at
+once, without losing a frame; without one it is done in the state folder. The output says which.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(*cobra.Command, []string) error {
 			return agent.Harden()
 		},
@@ -78,7 +80,7 @@ func newKeysOfferCommand() *cobra.Command {
 		if err := writeMessage(out, o.Bytes); err != nil {
 			return err
 		}
-		return say(cmd.OutOrStdout(), *output, o, "offer of epoch %d to node %s; compare its fingerprint on the node's side:\n%s\n", o.Epoch, o.Node, o.Fingerprint)
+		return say(cmd.OutOrStdout(), *output, o, "offer of epoch %d to node %s (%s); compare its fingerprint on the node's side:\n%s\n", o.Epoch, o.Node, by(o.Via), o.Fingerprint)
 	}
 	return cmd
 }
@@ -147,7 +149,7 @@ func newKeysAcceptCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return say(cmd.OutOrStdout(), *output, a, "epoch %d of node %s is agreed, counters from %d\n", a.Epoch, a.Node, a.FirstCounter)
+		return say(cmd.OutOrStdout(), *output, a, "epoch %d of node %s is agreed (%s), counters from %d\n", a.Epoch, a.Node, by(a.Via), a.FirstCounter)
 	}
 	return cmd
 }
@@ -156,7 +158,7 @@ func newKeysListCommand() *cobra.Command {
 	var docs documents
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "On the gateway: show the nodes' epochs and pending offers",
+		Short: "On the gateway: show the nodes' epochs, what was accepted under them, what failed, what is due and what is pending",
 		Args:  cobra.NoArgs,
 	}
 	docs.flags(cmd)
@@ -173,7 +175,7 @@ func newKeysListCommand() *cobra.Command {
 		if *output == "json" {
 			return say(cmd.OutOrStdout(), *output, all, "")
 		}
-		return keys.WriteList(cmd.OutOrStdout(), all)
+		return all.WriteText(cmd.OutOrStdout())
 	}
 	return cmd
 }
@@ -185,8 +187,9 @@ func newKeysRetireCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "retire",
 		Short: "On the gateway: end epochs of a node, for good",
-		Long: `End epochs of a node. When the command returns, the TPM refuses every copy of the state folder that holds their secrets. The node
-needs a new epoch to be heard again.`,
+		Long: `End epochs of a node. When the command returns, the TPM refuses every copy of the state folder that holds their secrets. A running
+agent refuses their frames and wipes their keys before anything else, whatever disk and TPM do. The node needs a new epoch to be
+heard again.`,
 		Args: cobra.NoArgs,
 	}
 	docs.flags(cmd)
@@ -199,11 +202,11 @@ needs a new epoch to be heard again.`,
 		if err != nil {
 			return err
 		}
-		retired, err := keys.Retire(cmd.Context(), set, node, number)
+		r, err := keys.Retire(cmd.Context(), set, node, number)
 		if err != nil {
 			return err
 		}
-		return say(cmd.OutOrStdout(), *output, map[string]any{"node": node, "retired": retired}, "retired epochs %v of node %s\n", retired, node)
+		return say(cmd.OutOrStdout(), *output, r, "retired epochs %v of node %s (%s); the TPM refuses every copy of their secrets\n", r.Retired, r.Node, by(r.Via))
 	}
 	return cmd
 }
@@ -222,13 +225,21 @@ func newKeysRotateOffersCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		n, err := keys.RotateOffers(cmd.Context(), set)
+		r, err := keys.RotateOffers(cmd.Context(), set)
 		if err != nil {
 			return err
 		}
-		return say(cmd.OutOrStdout(), *output, map[string]int{"discarded": n}, "discarded %d pending offers\n", n)
+		return say(cmd.OutOrStdout(), *output, r, "discarded %d pending offers (%s)\n", r.Discarded, by(r.Via))
 	}
 	return cmd
+}
+
+// by says in words who has done it.
+func by(via string) string {
+	if via == agent.ViaAgent {
+		return "by the running agent"
+	}
+	return "in the state folder"
 }
 
 // say writes v as JSON, or a sentence.

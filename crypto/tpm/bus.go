@@ -19,6 +19,8 @@ type bus struct {
 	retryFor time.Duration
 	sleep    func(time.Duration) // waits, or returns early when closing
 	open     []uint32            // handles opened and not yet flushed
+	sweeping bool                // what sweep itself sends is not swept for
+	unsure   bool                // a handle may be open that open does not list
 }
 
 // Command codes that open or close a handle: TPM 2.0 Part 2, 6.5.2.
@@ -51,10 +53,13 @@ func outOfSlots(rc uint32) bool { return rc >= 0x902 && rc <= 0x906 }
 func (b *bus) Send(command []byte) ([]byte, error) {
 	response, err := b.repeat(command)
 	if err != nil {
+		// It may have been carried out all the same.
+		b.unsure = b.unsure || opens(command)
 		return nil, err
 	}
-	if outOfSlots(code(response)) && !b.link.managed() && b.sweep() > 0 {
+	if outOfSlots(code(response)) && b.makeRoom() {
 		if response, err = b.repeat(command); err != nil {
+			b.unsure = b.unsure || opens(command)
 			return nil, err
 		}
 	}
@@ -82,16 +87,26 @@ func (b *bus) track(command, response []byte) {
 	if len(command) < 10 || code(response) != 0 {
 		return
 	}
+	switch {
+	case opens(command) && len(response) < 14:
+		b.unsure = true
+	case opens(command):
+		b.open = append(b.open, binary.BigEndian.Uint32(response[10:]))
+	case binary.BigEndian.Uint32(command[6:]) == ccFlushContext && len(command) >= 14:
+		b.forget(binary.BigEndian.Uint32(command[10:]))
+	}
+}
+
+// opens says that a command opens a handle.
+func opens(command []byte) bool {
+	if len(command) < 10 {
+		return false
+	}
 	switch binary.BigEndian.Uint32(command[6:]) {
 	case ccCreatePrimary, ccLoad, ccContextLoad, ccLoadExternal, ccStartAuthSession, ccCreateLoaded:
-		if len(response) >= 14 {
-			b.open = append(b.open, binary.BigEndian.Uint32(response[10:]))
-		}
-	case ccFlushContext:
-		if len(command) >= 14 {
-			b.forget(binary.BigEndian.Uint32(command[10:]))
-		}
+		return true
 	}
+	return false
 }
 
 func (b *bus) forget(handle uint32) {
@@ -104,39 +119,65 @@ func (b *bus) forget(handle uint32) {
 }
 
 // flush closes everything that is open, newest first, and returns the first
-// error. A handle that the TPM does not know (it was reset) counts as flushed;
-// one that could not be flushed stays for the next operation.
+// error. A handle that the TPM does not know counts as flushed: it was reset, or
+// its answer was altered on the way, and then another handle is open. Where one
+// may be that is not listed, all are looked for. A handle that could not be
+// flushed stays for the next operation.
 func (b *bus) flush() (first error) {
 	for i := len(b.open) - 1; i >= 0; i-- {
 		_, err := tpm2.FlushContext{FlushHandle: tpm2.TPMHandle(b.open[i])}.Execute(b)
 		if rc, _ := responseCode(err); tpm2.TPMRC(rc).Is(tpm2.TPMRCHandle) || tpm2.TPMRC(rc).Is(tpm2.TPMRCValue) {
 			b.forget(b.open[i])
+			b.unsure = true
 		} else if err != nil && first == nil {
 			first = err
 		}
 	}
+	if b.unsure && !b.link.managed() {
+		// What somebody else has left and cannot be flushed stops nothing.
+		_, err := b.sweep()
+		b.unsure = err != nil
+	}
 	return first
 }
 
+// makeRoom sweeps where that is allowed, and says whether it freed a slot.
+func (b *bus) makeRoom() bool {
+	if b.link.managed() || b.sweeping {
+		return false
+	}
+	n, _ := b.sweep()
+	return n > 0
+}
+
 // sweep flushes the transient objects and sessions that a process left behind
-// when it was killed in the middle of an operation, and returns how many. It is
+// when it was killed in the middle of an operation, and returns how many, and
+// the first error. It is
 // for links without a resource manager only, where such handles stay until the
 // TPM is reset and three of them block it. Nobody else has one in use: an
 // operation holds the link from begin to end. Saved sessions stay: they occupy
 // no slot, and tpm2-tools keeps its sessions that way between two commands.
-func (b *bus) sweep() int {
-	n := 0
+func (b *bus) sweep() (n int, first error) {
+	// A TPM that answers even the question for handles in this way would be asked for ever.
+	b.sweeping = true
+	defer func() { b.sweeping = false }()
 	for _, class := range []uint32{handlesTransient, handlesLoadedSession} {
-		for _, h := range b.handles(class) {
+		found, err := b.list(class)
+		if err != nil && first == nil {
+			first = err
+		}
+		for _, h := range found {
 			if b.isOpen(h) {
 				continue
 			}
 			if _, err := (tpm2.FlushContext{FlushHandle: tpm2.TPMHandle(h)}).Execute(b); err == nil {
 				n++
+			} else if first == nil {
+				first = err
 			}
 		}
 	}
-	return n
+	return n, first
 }
 
 func (b *bus) isOpen(handle uint32) bool {
@@ -162,18 +203,23 @@ const (
 // hold, and one that always has more to say is none.
 const handlePages = 16
 
-// handles lists the handles of one class, or none if the TPM does not say.
+// handles lists the handles of one class, as far as the TPM says them.
 func (b *bus) handles(first uint32) []uint32 {
-	var all []uint32
+	all, _ := b.list(first)
+	return all
+}
+
+// list is handles with the reason why there may be more.
+func (b *bus) list(first uint32) (all []uint32, err error) {
 	next := first
 	for range handlePages {
 		rsp, err := tpm2.GetCapability{Capability: tpm2.TPMCapHandles, Property: next, PropertyCount: 64}.Execute(b)
 		if err != nil {
-			return all
+			return all, err
 		}
 		list, err := rsp.CapabilityData.Data.Handles()
 		if err != nil {
-			return all
+			return all, err
 		}
 		for _, h := range list.Handle {
 			// Loaded sessions are listed with the type of the
@@ -182,9 +228,9 @@ func (b *bus) handles(first uint32) []uint32 {
 			all = append(all, uint32(h))
 		}
 		if !rsp.MoreData || len(list.Handle) == 0 {
-			return all
+			return all, nil
 		}
 		next = first | uint32(list.Handle[len(list.Handle)-1])&0x00FFFFFF + 1
 	}
-	return all
+	return all, nil
 }
