@@ -8,15 +8,14 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/user"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
 	"github.com/cellward/cellward/agent/control"
 	"github.com/cellward/cellward/agent/epoch"
+	"github.com/cellward/cellward/agent/notify"
 	"github.com/cellward/cellward/agent/policy"
 	"github.com/cellward/cellward/agent/ring"
 	"github.com/cellward/cellward/crypto/aead"
@@ -40,6 +39,10 @@ type Options struct {
 	ReportEvery time.Duration
 	// Version is what status says about the build.
 	Version string
+	// Privileges says what rights are given up once the filter is attached; nil: none.
+	Privileges *Privileges
+	// Notify tells the service manager of start, progress and stop; nil: nobody is told.
+	Notify *notify.Notifier
 }
 
 // Agent is a running gateway pipeline. Its methods are safe for concurrent use with Run.
@@ -104,6 +107,9 @@ func Run(ctx context.Context, opts Options) (err error) {
 	if err := a.attach(); err != nil {
 		return err
 	}
+	if err := a.dropPrivileges(); err != nil {
+		return err
+	}
 	servers, err := a.serve()
 	if err != nil {
 		return err
@@ -114,6 +120,9 @@ func Run(ctx context.Context, opts Options) (err error) {
 	}()
 	a.log.Info("agent is running", "policy", opts.Set.Policy.Name, "binding", opts.Set.Binding.Name, "engine", a.engine.Name(),
 		"streams", len(opts.Set.Streams), "interfaces", len(a.buses), "resumed", a.resumed)
+	if err := a.confine(); err != nil {
+		return err
+	}
 	return a.loop(ctx)
 }
 
@@ -222,17 +231,9 @@ func (a *Agent) openRing() error {
 // serve opens the sockets for readers and for status; the function that it returns closes them.
 func (a *Agent) serve() (func() error, error) {
 	g := a.opts.Set.Binding.Gateway
-	var gid uint32
-	if g.Ring.Group != "" {
-		group, err := user.LookupGroup(g.Ring.Group)
-		if err != nil {
-			return nil, fmt.Errorf("find group of ring readers: %w", err)
-		}
-		id, err := strconv.ParseUint(group.Gid, 10, 32)
-		if err != nil {
-			return nil, fmt.Errorf("read id of group %s: %w", g.Ring.Group, err)
-		}
-		gid = uint32(id)
+	gid, err := readersGroup(a.opts.Set.Binding)
+	if err != nil {
+		return nil, err
 	}
 	if err := os.MkdirAll(filepath.Dir(g.Ring.Socket), 0o755); err != nil {
 		return nil, fmt.Errorf("make folder of ring socket: %w", err)
@@ -269,7 +270,10 @@ func (a *Agent) loop(ctx context.Context) error {
 		seq, ok := a.save(saves)
 		return ok && saves.wait(seq)
 	}
+	a.opts.Notify.Ready(fmt.Sprintf("policy %s, binding %s: %d interfaces, %d streams", a.opts.Set.Policy.Name, a.opts.Set.Binding.Name,
+		len(a.buses), len(a.opts.Set.Streams)))
 	err = a.serveRings(ctx, poller, saves)
+	a.opts.Notify.Stopping()
 	saves.close()
 	if err != nil {
 		return err
@@ -361,6 +365,7 @@ func (a *Agent) tick(report bool, saves *saver) {
 	a.ring.Beat()
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.opts.Notify.Alive()
 	for _, e := range a.core.tick(a.now(), time.Now().UnixNano(), a.limit()) {
 		a.log.Error("key is beyond its hard limit and is not accepted any more", "event", "key_expired", "node", e.node,
 			"epoch", e.epoch, "age_s", e.age/1e9)

@@ -61,6 +61,7 @@ func busMaps() []string {
 // may write. The methods themselves are for one goroutine.
 type Set struct {
 	root    string
+	folder  *os.File // see Give
 	spec    *ebpf.CollectionSpec
 	maps    map[string]*ebpf.Map
 	created bool
@@ -279,6 +280,7 @@ func (s *Set) Close() error {
 		for _, m := range s.maps {
 			errs = append(errs, m.Close())
 		}
+		errs = append(errs, s.closeFolder())
 		s.closeErr = errors.Join(errs...)
 	})
 	return s.closeErr

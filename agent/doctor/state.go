@@ -74,7 +74,7 @@ func stateSafe(x *exam) {
 		return
 	}
 	const why = "the agent refuses it: who changes the state puts old keys and counters back"
-	faults, err := vault.Check(dir)
+	faults, err := vault.Check(dir, x.owner())
 	if err != nil {
 		x.unknown(dir, err, x.asRoot())
 		return
@@ -85,11 +85,11 @@ func stateSafe(x *exam) {
 	if len(faults) > 0 {
 		return
 	}
-	switch where, err := othersMayWrite(dir); {
+	switch at, err := untrusted(dir, x.owner()); {
 	case err != nil:
 		x.unknown(dir, err, x.asRoot())
-	case where != "":
-		x.fail(dir, fmt.Sprintf("%s may be changed by others", where), "who can rename the folder puts another in its place", "chown root "+where+" && chmod go-w "+where)
+	case at != nil:
+		x.fail(dir, at.What(), "the agent refuses it: who can rename the folder puts another in its place", at.Help)
 	default:
 		x.ok(dir, "open to root and this user only, no links in it")
 	}

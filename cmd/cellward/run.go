@@ -9,7 +9,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cellward/cellward/agent"
+	"github.com/cellward/cellward/agent/notify"
 	"github.com/cellward/cellward/agent/policy"
+	"github.com/cellward/cellward/agent/privilege"
 )
 
 // documents are the two documents that most verbs need.
@@ -25,25 +27,41 @@ func (d *documents) load() (*policy.Set, error) { return policy.Load(d.policy, d
 func newRunCommand() *cobra.Command {
 	var docs documents
 	var every time.Duration
-	var engine string
+	var engine, user string
+	var seccomp privilege.Enforcement
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run the gateway's agent: filter, verify, publish",
 		Long: `Run the gateway's agent: attach the filter to the binding's interfaces, verify what it lets through, and publish accepted samples
 in the shared-memory ring. Ends cleanly on SIGTERM and SIGINT; the filter stays attached, so protected identifiers stay closed, and
-what comes in meanwhile is taken by the next run. Security events go to stderr as JSON lines, one per kind and interval.`,
+what comes in meanwhile is taken by the next run. Security events go to stderr as JSON lines, one per kind and interval.
+
+Once the filter is attached the agent becomes the user that the binding names, keeps three capabilities, and has the kernel filter
+its system calls. Documents, state or sockets that somebody else could have written are refused.`,
 		Args: cobra.NoArgs,
 	}
 	docs.flags(cmd)
 	cmd.Flags().DurationVar(&every, "report-every", 10*time.Second, "interval of the lines about refused frames")
 	cmd.Flags().StringVar(&engine, "engine", "", "AEAD engine to use (default: the fastest of this CPU that passes its tests)")
+	cmd.Flags().StringVar(&user, "user", "", "user to become, in place of the binding's; root stays root, for laboratories")
+	cmd.Flags().Var(&seccomp, "seccomp", "filter on system calls: log lets all through and has the kernel's log name what enforce refuses")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		set, err := docs.load()
 		if err != nil {
 			return err
 		}
+		if user != "" {
+			set.Binding.Gateway.User = user
+		}
+		log := slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), nil))
+		manager, err := notify.New(log)
+		if err != nil {
+			return err
+		}
+		defer manager.Close()
 		return agent.RunGateway(cmd.Context(), agent.Options{
-			Set: set, Log: slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), nil)), ReportEvery: every, Engine: engine, Version: agent.Build().Version,
+			Set: set, Log: log, ReportEvery: every, Engine: engine, Version: agent.Build().Version, Notify: manager,
+			Privileges: &agent.Privileges{Documents: []string{docs.policy, docs.binding}, Seccomp: seccomp},
 		})
 	}
 	return cmd
