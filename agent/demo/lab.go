@@ -26,9 +26,9 @@ import (
 // maxQueue bounds the transmit queue of the edge's device, in frames; the kernel keeps a pointer for each.
 const maxQueue = 1 << 22
 
-// labUser is whom the agent of a laboratory becomes: a number that no distribution gives to anybody (Debian policy 9.2.2), so that a
+// AgentUID is whom the agent of a laboratory becomes: a number that no distribution gives to anybody (Debian policy 9.2.2), so that a
 // laboratory needs no user to be made.
-const labUser = 65533
+const AgentUID = 65533
 
 // LabOptions say what a Lab is for.
 type LabOptions struct {
@@ -75,7 +75,7 @@ func NewLab(ctx context.Context, o LabOptions) (_ *Lab, err error) {
 		}
 	}()
 	// The agent's user finds its state folder, its sockets and its TPM through this folder, and cannot list it.
-	if err := errors.Join(os.Chmod(dir, 0o711), os.Mkdir(l.at.run(), 0o755), os.Chown(l.at.run(), labUser, labUser)); err != nil {
+	if err := errors.Join(os.Chmod(dir, 0o711), os.Mkdir(l.at.run(), 0o755), os.Chown(l.at.run(), AgentUID, AgentUID)); err != nil {
 		return nil, fmt.Errorf("make folders: %w", err)
 	}
 	// A bpffs that is mounted nowhere: what is pinned there ends with this process at the latest.
@@ -99,7 +99,7 @@ func NewLab(ctx context.Context, o LabOptions) (_ *Lab, err error) {
 	// As a device of the group tss would be.
 	socket := strings.TrimPrefix(l.gateway[1], "unix:")
 	for _, path := range []string{filepath.Dir(socket), socket} {
-		if err := os.Lchown(path, labUser, labUser); err != nil {
+		if err := os.Lchown(path, AgentUID, AgentUID); err != nil {
 			return nil, fmt.Errorf("give TPM to the agent's user: %w", err)
 		}
 	}
@@ -184,7 +184,7 @@ func (l *Lab) node() string { return l.binding.Nodes[0].Name }
 
 // AgreeKeys makes both identities, writes the documents, and agrees the first epoch by offer and reply.
 func (l *Lab) AgreeKeys(ctx context.Context) error {
-	gateway, err := l.initIdentity(ctx, l.at.gatewayState(), append(slices.Clone(l.gateway), "--gateway", "--user", strconv.Itoa(labUser)))
+	gateway, err := l.initIdentity(ctx, l.at.gatewayState(), append(slices.Clone(l.gateway), "--gateway", "--user", strconv.Itoa(AgentUID)))
 	if err != nil {
 		return err
 	}
