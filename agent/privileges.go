@@ -137,10 +137,10 @@ func (p *Privileges) checkState(dir string) error {
 	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
 		return nil // opening it says so
 	}
-	if err := privilege.CheckTrust(dir, p.user.UID); err != nil {
+	help := fmt.Sprintf("chown -R %s: %s", p.user, dir)
+	if err := p.trust(dir, help); err != nil {
 		return fmt.Errorf("state folder is not safe: %w", err)
 	}
-	help := fmt.Sprintf("chown -R %s: %s", p.user, dir)
 	if err := p.user.Access(dir, privilege.Read|privilege.Write|privilege.Search); err != nil {
 		return access(err, help)
 	}
@@ -159,16 +159,27 @@ func (p *Privileges) checkState(dir string) error {
 	return nil
 }
 
+// trust refuses a folder of the user's that somebody else could have written. give is the command that makes it his.
+func (p *Privileges) trust(dir, give string) error {
+	err := privilege.CheckTrust(dir, p.user.UID)
+	var at *privilege.Untrusted
+	if errors.As(err, &at) && at.Where == dir && at.Owner {
+		at.Help = give
+	}
+	return err
+}
+
 // checkFolder looks at the folder of a socket.
 func (p *Privileges) checkFolder(dir string) error {
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if err := privilege.CheckTrust(dir, p.user.UID); err != nil {
+	help := fmt.Sprintf("chown %s: %s", p.user, dir)
+	if err := p.trust(dir, help); err != nil {
 		return fmt.Errorf("folder of socket is not safe: %w", err)
 	}
 	if err := p.user.Access(dir, privilege.Read|privilege.Write|privilege.Search); err != nil {
-		return access(err, fmt.Sprintf("chown %s: %s", p.user, dir))
+		return access(err, help)
 	}
 	return nil
 }

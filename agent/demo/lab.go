@@ -41,6 +41,8 @@ type LabOptions struct {
 	Frames uint64
 	// SoftwareEdge gives the edge a software key instead of a TPM.
 	SoftwareEdge bool
+	// Group is the group whose members may read the ring; empty: none.
+	Group string
 }
 
 // Lab is a gateway and an edge on one machine: CAN buses between two network namespaces, a software TPM and a state folder on
@@ -56,6 +58,7 @@ type Lab struct {
 	policy  *policy.Policy
 	binding *policy.Binding
 	frames  uint64
+	group   string
 	edgeNS  *loader.Netns
 	gateway []string // where the gateway's keys are, as the command line names it
 	edge    []string // and the edge's
@@ -68,7 +71,7 @@ func NewLab(ctx context.Context, o LabOptions) (_ *Lab, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("make folder: %w", err)
 	}
-	l := &Lab{at: place{dir: dir}, policy: o.Policy, binding: o.Binding, frames: o.Frames, kids: &children{program: o.Program}}
+	l := &Lab{at: place{dir: dir}, policy: o.Policy, binding: o.Binding, frames: o.Frames, group: o.Group, kids: &children{program: o.Program}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.Close())
@@ -193,6 +196,7 @@ func (l *Lab) AgreeKeys(ctx context.Context) error {
 		return err
 	}
 	complete(l.binding, l.at, l.gateway[1], gateway, node, l.frames)
+	l.binding.Gateway.Ring.Group = l.group
 	if err := l.writeDocuments(); err != nil {
 		return err
 	}

@@ -25,6 +25,7 @@ type Untrusted struct {
 	Where string // the place at fault: Path itself, a folder above it, or one on the way to what it links to
 	Why   string
 	Help  string // the one command that helps
+	Owner bool   // it belongs to the wrong user
 }
 
 // Error implements error.
@@ -134,7 +135,7 @@ func (c *trustCheck) judge(at string, st fs.FileInfo, last bool) error {
 		return fmt.Errorf("look at %s: %w", at, errors.ErrUnsupported)
 	}
 	if !slices.Contains(c.trusted, sys.Uid) {
-		return &Untrusted{Path: c.path, Where: at, Why: fmt.Sprintf("it belongs to user %d", sys.Uid), Help: "chown root " + at}
+		return &Untrusted{Path: c.path, Where: at, Why: fmt.Sprintf("it belongs to user %d", sys.Uid), Help: "chown root " + at, Owner: true}
 	}
 	if st.Mode()&fs.ModeSymlink != 0 {
 		return nil // its mode means nothing
