@@ -36,7 +36,6 @@ func TestWatchdogIsFedByTheLoop(t *testing.T) {
 	}
 	defer n.Close()
 	r := newRig(t)
-	r.agree(1, 1)
 	r.boot(true)
 	p, err := ring.NewProducer(ring.Config{Streams: []ring.Stream{{ID: 2, Name: "cells", Interface: "can0", Source: "cells"}}, Slots: 64, BodyMax: 36})
 	if err != nil {

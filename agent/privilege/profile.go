@@ -28,7 +28,12 @@ type Call struct {
 func (p Profile) Allow(q Profile) Profile {
 	calls := slices.Concat(p.Calls, q.Calls)
 	slices.Sort(calls)
-	return Profile{Calls: slices.Compact(calls), Conditional: slices.Concat(p.Conditional, q.Conditional)}
+	calls = slices.Compact(calls)
+	conditional := slices.DeleteFunc(slices.Concat(p.Conditional, q.Conditional), func(c Call) bool {
+		_, whole := slices.BinarySearch(calls, c.Name) // and then its conditions mean nothing
+		return whole
+	})
+	return Profile{Calls: calls, Conditional: conditional}
 }
 
 // only is a condition on the low bits of an argument.
@@ -74,7 +79,7 @@ func Runtime() Profile {
 // Files is for state and documents: open, replace, make durable, look.
 func Files() Profile {
 	return Profile{Calls: []string{
-		"openat", "newfstatat", "statx", "fstatfs", "statfs", "getdents64", "readlinkat", "faccessat", "faccessat2", "getcwd",
+		"openat", "statx", "fstatfs", "statfs", "getdents64", "readlinkat", "faccessat", "faccessat2", "getcwd",
 		"mkdirat", "unlinkat", "renameat", "renameat2", "fsync", "fdatasync", "sync_file_range", "ftruncate", "fallocate", "flock",
 	}}
 }
@@ -97,12 +102,12 @@ func BPF() Profile { return Profile{Calls: []string{"bpf"}} }
 // AgentProfile is that of a gateway's agent in service. It talks to readers, operators and swtpm over AF_UNIX and asks for interfaces
 // over AF_NETLINK; it has no business on any other network.
 func AgentProfile() Profile {
-	return Runtime().Allow(legacy()).Allow(Files()).Allow(Sockets(unix.AF_UNIX, unix.AF_NETLINK)).Allow(BPF())
+	return Runtime().Allow(native()).Allow(Files()).Allow(Sockets(unix.AF_UNIX, unix.AF_NETLINK)).Allow(BPF())
 }
 
 // EdgeProfile is that of a sealing edge whose CAN sockets are open.
 func EdgeProfile() Profile {
-	return Runtime().Allow(legacy()).Allow(Files()).Allow(Sockets(unix.AF_UNIX))
+	return Runtime().Allow(native()).Allow(Files()).Allow(Sockets(unix.AF_UNIX))
 }
 
 // Hostile lists the calls that end the process: nothing in this program, its libraries or Go's runtime makes them, so whoever does
