@@ -54,8 +54,8 @@ type Options struct {
 	Gateway bool
 	// Dir is the state folder. Init makes it if it is missing.
 	Dir string
-	// Owner is the number of the user whose folder it is, besides root; what root makes there is his. Only folders with a TPM may
-	// be somebody else's.
+	// Owner is the number of the user whose folder it is, besides root; what root makes there is his. Init makes folders with a
+	// software key for this user alone.
 	Owner uint32
 	// TPM is the path of a TPM device, or "unix:" and the path of a socket.
 	TPM string
@@ -115,6 +115,9 @@ func (s *Station) ReleaseTPM() error {
 func Init(ctx context.Context, o Options) (_ *Station, err error) {
 	if err := o.check(); err != nil {
 		return nil, err
+	}
+	if o.Software && o.Owner != 0 {
+		return nil, ErrOwner
 	}
 	if err := o.makeFolder(); err != nil {
 		return nil, err
@@ -191,9 +194,6 @@ func (o *Options) check() error {
 	}
 	if o.Gateway && o.Software {
 		return ErrGatewayTPM
-	}
-	if o.Software && o.Owner != 0 {
-		return ErrOwner
 	}
 	return nil
 }

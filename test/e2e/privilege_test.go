@@ -272,3 +272,48 @@ func TestAgentUsers(t *testing.T) {
 	}
 	runOnce(t, l)
 }
+
+// TestEdgePrivileges reads from /proc what every thread of a sealing edge may do: first one that root has started, then one that has
+// become another user.
+func TestEdgePrivileges(t *testing.T) {
+	needRoot(t)
+	const simulated = 20 * time.Second // it is stopped before
+	l := newLab(t, demo.LabOptions{Frames: 10_000}, simulated)
+	for _, user := range []uint32{0, reader} {
+		input := packInput(simulated)
+		if user != 0 {
+			input = append(input, "--user", fmt.Sprint(user))
+			if err := filepath.WalkDir(l.EdgeState(), func(path string, _ fs.DirEntry, err error) error {
+				return errors.Join(err, os.Lchown(path, int(user), int(user)))
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		edge, err := l.StartEdge("", nil, 1, input...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var threads []privilege.Thread
+		confined := func() bool {
+			if threads, err = privilege.Threads(edge.PID()); err != nil {
+				t.Fatal(errors.Join(err, edge.Wait()))
+			}
+			return len(threads) > 0 && !slices.ContainsFunc(threads, func(x privilege.Thread) bool { return x.Seccomp != 2 })
+		}
+		for deadline := time.Now().Add(20 * time.Second); !confined(); time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("the edge is not confined: %+v", threads)
+			}
+		}
+		for _, x := range threads {
+			if x.UID != [4]uint32{user, user, user, user} || x.Effective|x.Permitted|x.Inheritable|x.Bounding|x.Ambient != 0 || !x.NoNewPrivs {
+				t.Errorf("user %d: thread %+v", user, x)
+			}
+		}
+		t.Logf("%d threads: uid %d, no capabilities, NoNewPrivs 1, Seccomp 2", len(threads), user)
+		if err := edge.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		report(t, edge)
+	}
+}
