@@ -107,7 +107,7 @@ func Run(ctx context.Context, opts Options) (err error) {
 	if err := a.attach(); err != nil {
 		return err
 	}
-	if err := a.dropPrivileges(); err != nil {
+	if err := a.dropPrivileges(ctx); err != nil {
 		return err
 	}
 	servers, err := a.serve()

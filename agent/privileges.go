@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -220,7 +221,7 @@ func readersGroup(b *policy.Binding) (uint32, error) {
 
 // dropPrivileges makes the agent its own user, with the capabilities that it goes on using. The pins become his: to attach the filter to
 // an interface that was made anew is to pin a link.
-func (a *Agent) dropPrivileges() error {
+func (a *Agent) dropPrivileges(ctx context.Context) error {
 	p := a.opts.Privileges
 	if p == nil {
 		return nil
@@ -244,6 +245,9 @@ func (a *Agent) dropPrivileges() error {
 	}
 	if err := privilege.Drop(p.user, keep); err != nil {
 		return fmt.Errorf("give up rights after attaching: %w", err)
+	}
+	if err := privilege.KeepParentDeath(ctx); err != nil {
+		return err
 	}
 	a.log.Info("rights are given up", "event", "privileges_dropped", "user", p.user.String(), "uid", p.user.UID, "capabilities", keep.String())
 	return nil

@@ -140,7 +140,7 @@ func realSeeds() []seed {
 			r.must(os.Symlink(r.state()+".real", r.state()))
 		}, []string{"warn state.folder"}, "ls -ld"},
 		{"state folder of another user", func(r *rig) { r.must(os.Chown(r.state(), 1, 1)) },
-			[]string{"fail state.safe"}, "chown -R root"},
+			[]string{"fail state.safe"}, "chown -R 65533:"},
 		{"no such user", func(r *rig) {
 			r.binding.Gateway.User = "nosuchuser"
 			r.must(filepath.WalkDir(r.dir, func(path string, _ fs.DirEntry, err error) error {

@@ -80,7 +80,7 @@ func stateSafe(x *exam) {
 		return
 	}
 	for _, f := range faults {
-		x.fail(dir, f.Error(), why, fmt.Sprintf("chown -R root %s && chmod -R go-rwx %s && find %s -type l", dir, dir, dir))
+		x.fail(dir, f.Error(), why, fmt.Sprintf("chown -R %s: %s && chmod -R go-rwx %s && find %s -type l", x.gateway().User, dir, dir, dir))
 	}
 	if len(faults) > 0 {
 		return
@@ -91,7 +91,7 @@ func stateSafe(x *exam) {
 	case at != nil:
 		x.fail(dir, at.What(), "the agent refuses it: who can rename the folder puts another in its place", at.Help)
 	default:
-		x.ok(dir, "open to root and this user only, no links in it")
+		x.ok(dir, "open to root, the agent's user and this user only, no links in it")
 	}
 }
 

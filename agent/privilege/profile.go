@@ -52,7 +52,7 @@ func Runtime() Profile {
 			"clock_getres", "gettimeofday", "getcpu", "exit", "exit_group",
 			"getpid", "gettid", "getppid", "getuid", "geteuid", "getgid", "getegid", "getgroups", "capget", "uname", "sysinfo", "getrandom",
 			// Memory. memfd_secret(2) and mlock2(2) are for keys.
-			"munmap", "mremap", "madvise", "mincore", "mlock", "mlock2", "munlock", "memfd_secret", "memfd_create",
+			"munmap", "mremap", "madvise", "mlock", "mlock2", "munlock", "memfd_secret", "memfd_create",
 			// Files that are open.
 			"read", "write", "readv", "writev", "pread64", "pwrite64", "lseek", "close", "dup", "dup3", "fcntl", "fstat",
 			"epoll_create1", "epoll_ctl", "epoll_pwait", "epoll_pwait2", "eventfd2", "pipe2", "ppoll", "pselect6",

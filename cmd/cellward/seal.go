@@ -155,6 +155,9 @@ system calls. On SocketCAN it needs no right to begin with: run it as the user w
 			if err := privilege.Drop(become, 0); err != nil {
 				return fmt.Errorf("give up rights: %w", err)
 			}
+			if err := privilege.KeepParentDeath(cmd.Context()); err != nil {
+				return err
+			}
 			if err := privilege.Confine(privilege.EdgeProfile(), seccomp); err != nil {
 				return fmt.Errorf("confine the edge: %w", err)
 			}
