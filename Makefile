@@ -10,6 +10,7 @@ CFORMAT   ?= clang-format-19
 TOOLS     := $(GO) tool -modfile=.ci/tools/go.mod
 DEMO_ARGS ?=
 TEST_ARGS ?=
+DESTDIR   ?=
 FUZZTIME  ?= 10s
 BENCH     ?= ^BenchmarkPipeline$$
 BENCHTIME ?= 2000000x
@@ -44,7 +45,7 @@ define need
 	fi
 endef
 
-.PHONY: help setup setup-test setup-dev build generate demo test test-arm64 test-engines fuzz lint bench bench-crypto clean
+.PHONY: help install setup setup-test setup-dev build generate demo test test-arm64 test-engines fuzz lint bench bench-crypto clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +61,12 @@ setup-dev: setup ## install what generate and lint need as well
 
 build: ## build bin/cellward; needs only Go
 	$(GO) build -trimpath -o bin/cellward ./cmd/cellward
+
+install: build ## install program, systemd units, users and folders under DESTDIR
+	install -D -m 0755 bin/cellward $(DESTDIR)/usr/bin/cellward
+	install -D -m 0644 -t $(DESTDIR)/usr/lib/systemd/system deploy/cellward.service deploy/cellward-edge@.service
+	install -D -m 0644 deploy/sysusers.conf $(DESTDIR)/usr/lib/sysusers.d/cellward.conf
+	install -D -m 0644 deploy/tmpfiles.conf $(DESTDIR)/usr/lib/tmpfiles.d/cellward.conf
 
 generate: setup-dev ## compile the BPF programs anew and bring the generated Go up to date
 	$(GO) generate ./bpf/...

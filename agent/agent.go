@@ -8,16 +8,15 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/user"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/cellward/cellward/agent/control"
 	"github.com/cellward/cellward/agent/epoch"
+	"github.com/cellward/cellward/agent/notify"
 	"github.com/cellward/cellward/agent/policy"
 	"github.com/cellward/cellward/agent/ring"
 	"github.com/cellward/cellward/agent/station"
@@ -52,6 +51,10 @@ type Options struct {
 	Reload    <-chan os.Signal
 	// Station is what keys are agreed with while the agent runs; nil: they are not.
 	Station *station.Station
+	// Privileges says what rights are given up once the filter is attached; nil: none.
+	Privileges *Privileges
+	// Notify tells the service manager of start, progress and stop; nil: nobody is told.
+	Notify *notify.Notifier
 }
 
 // Agent is a running gateway pipeline. Its methods are safe for concurrent use with Run.
@@ -139,11 +142,18 @@ func Run(ctx context.Context, opts Options) (err error) {
 	if err := a.attach(); err != nil {
 		return err
 	}
+	if err := a.givePins(); err != nil {
+		return err
+	}
+	// With all rights still: listening to error frames may need some.
 	if a.links, err = keepLinks(a.log, a.maps, nil, a.buses); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.links.close()) }()
 	if err := a.openOthers(); err != nil {
+		return err
+	}
+	if err := a.dropPrivileges(ctx); err != nil {
 		return err
 	}
 	status, err := a.serve()
@@ -163,6 +173,9 @@ func Run(ctx context.Context, opts Options) (err error) {
 	}
 	a.log.Info("agent is running", "policy", opts.Set.Policy.Name, "binding", opts.Set.Binding.Name, "engine", a.engine.Name(),
 		"streams", len(opts.Set.Streams), "interfaces", len(a.buses), "resumed", a.resumed)
+	if err := a.confine(); err != nil {
+		return err
+	}
 	return a.loop(ctx)
 }
 
@@ -347,17 +360,9 @@ func (a *Agent) actions() map[string]control.Action {
 
 // serveRing hands a ring out. replace takes the socket over from the ring that was handed out before.
 func serveRing(p *ring.Producer, r policy.Ring, replace bool) (*ring.Server, error) {
-	var gid uint32
-	if r.Group != "" {
-		group, err := user.LookupGroup(r.Group)
-		if err != nil {
-			return nil, fmt.Errorf("find group of ring readers: %w", err)
-		}
-		id, err := strconv.ParseUint(group.Gid, 10, 32)
-		if err != nil {
-			return nil, fmt.Errorf("read id of group %s: %w", r.Group, err)
-		}
-		gid = uint32(id)
+	gid, err := readersGroup(r)
+	if err != nil {
+		return nil, err
 	}
 	if err := os.MkdirAll(filepath.Dir(r.Socket), 0o755); err != nil {
 		return nil, fmt.Errorf("make folder of ring socket: %w", err)
@@ -385,7 +390,9 @@ func (a *Agent) loop(ctx context.Context) error {
 		return ok && saves.wait(seq)
 	}
 	keys := a.manageKeys(ctx, saves)
+	a.opts.Notify.Ready(a.readyText())
 	err = a.serveRings(ctx, saves)
+	a.opts.Notify.Stopping()
 	if err == nil {
 		// At once: a TPM that does not answer may hold up what follows for longer than a service manager waits.
 		a.mu.Lock()
@@ -399,6 +406,14 @@ func (a *Agent) loop(ctx context.Context) error {
 		return err
 	}
 	return a.stop()
+}
+
+// readyText is what the service manager shows of an agent in service.
+func (a *Agent) readyText() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return fmt.Sprintf("policy %s, binding %s: %d interfaces, %d streams", a.opts.Set.Policy.Name, a.opts.Set.Binding.Name,
+		len(a.buses), len(a.opts.Set.Streams))
 }
 
 func newPoller(buses []*loader.Bus) (*loader.Poller, error) {
@@ -506,6 +521,7 @@ func (a *Agent) tick(report bool, saves *saver) {
 	a.ring.Beat()
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.opts.Notify.Alive()
 	for _, e := range a.core.tick(a.now(), time.Now().UnixNano(), a.limit()) {
 		a.log.Error("key is beyond its hard limit and is not accepted any more", "event", "key_expired", "node", e.node,
 			"epoch", e.epoch, "age_s", e.age/1e9)

@@ -240,6 +240,7 @@ func (c *Change) compareParameters(old, next *policy.Set) {
 		{"spec.gateway.identity", g.Identity.KID, h.Identity.KID, true},
 		{"spec.gateway.tpm", g.TPM, h.TPM, true},
 		{"spec.gateway.stateDirectory", g.StateDirectory, h.StateDirectory, true},
+		{"spec.gateway.user", g.User, h.User, true},
 		{"spec.gateway.bpffs", g.BPFFS, h.BPFFS, true},
 		{"spec.gateway.candidateRing", g.CandidateRing, h.CandidateRing, true},
 		{"spec.gateway.ring.group", g.Ring.Group, h.Ring.Group, true},

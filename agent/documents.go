@@ -112,8 +112,10 @@ func (a *Agent) reload(signals <-chan os.Signal) {
 			return
 		case <-signals:
 		}
+		a.opts.Notify.Reloading()
 		x, err := a.reloadOnce()
 		a.noteChange("signal", x, err)
+		a.opts.Notify.Ready(a.readyText())
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"github.com/cellward/cellward/agent/policy"
+	"github.com/cellward/cellward/agent/privilege"
 	"github.com/cellward/cellward/agent/station"
 	"github.com/cellward/cellward/agent/vault"
 	"github.com/cellward/cellward/crypto/identity"
@@ -18,7 +19,15 @@ var ErrIdentity = errors.New("identity in the state folder is not the one in the
 
 // OpenGateway opens the gateway's state folder and TPM as the binding names them and checks its identity.
 func OpenGateway(ctx context.Context, b *policy.Binding) (*station.Station, error) {
-	s, err := station.Open(ctx, station.Options{Dir: b.Gateway.StateDirectory, TPM: b.Gateway.TPM, Gateway: true})
+	var owner uint32 // root's alone, where there is no such user
+	user, err := GatewayUser(b)
+	switch {
+	case err == nil:
+		owner = user.UID
+	case !errors.Is(err, privilege.ErrNoUser):
+		return nil, fmt.Errorf("open gateway: %w", err)
+	}
+	s, err := station.Open(ctx, station.Options{Dir: b.Gateway.StateDirectory, TPM: b.Gateway.TPM, Gateway: true, Owner: owner})
 	if err != nil {
 		return nil, fmt.Errorf("open gateway: %w", err)
 	}
@@ -26,6 +35,14 @@ func OpenGateway(ctx context.Context, b *policy.Binding) (*station.Station, erro
 		return nil, errors.Join(fmt.Errorf("open gateway: %w: %s, want %s", ErrIdentity, s.Public.Kid(), b.Gateway.Identity.KID), s.Close())
 	}
 	return s, nil
+}
+
+// openChecked is OpenGateway on a gateway that passes the checks of its privileges.
+func openChecked(ctx context.Context, opts *Options) (*station.Station, error) {
+	if err := opts.Privileges.prepare(opts.Set.Binding); err != nil {
+		return nil, err
+	}
+	return OpenGateway(ctx, opts.Set.Binding)
 }
 
 // RunGateway is Run on the gateway of opts.Set: it opens state folder and TPM and closes them at the end.
@@ -36,7 +53,10 @@ func RunGateway(ctx context.Context, opts Options) (err error) {
 	if err := LockMemory(); err != nil {
 		opts.Log.Warn("memory is not locked, so keys may reach a swap device", "event", "memory_not_locked", "error", err.Error())
 	}
-	s, err := OpenGateway(ctx, opts.Set.Binding)
+	if err := opts.Privileges.checkDocuments(); err != nil {
+		return err // what they say is not to be acted on
+	}
+	s, err := openChecked(ctx, &opts)
 	if err != nil {
 		if errors.Is(err, vault.ErrGeneration) {
 			opts.Log.Error("state folder is a copy of an earlier time and is refused", "event", "state_refused", "error", err.Error())

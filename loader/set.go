@@ -56,6 +56,7 @@ func busMaps() []string {
 // may write. The methods themselves are for one goroutine.
 type Set struct {
 	root    string
+	folder  *os.File // see Give
 	spec    *ebpf.CollectionSpec
 	maps    map[string]*ebpf.Map
 	created bool
@@ -271,6 +272,7 @@ func (s *Set) Close() error {
 		for _, m := range s.maps {
 			errs = append(errs, m.Close())
 		}
+		errs = append(errs, s.closeFolder())
 		s.closeErr = errors.Join(errs...)
 	})
 	return s.closeErr

@@ -9,6 +9,7 @@ import (
 	"math/bits"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/cellward/cellward/agent/policy"
@@ -39,8 +40,9 @@ type place struct {
 
 func (p place) gatewayState() string  { return filepath.Join(p.dir, "gateway") }
 func (p place) edgeState() string     { return filepath.Join(p.dir, "edge") }
-func (p place) ringSocket() string    { return filepath.Join(p.dir, "ring.sock") }
-func (p place) controlSocket() string { return filepath.Join(p.dir, "control.sock") }
+func (p place) run() string           { return filepath.Join(p.dir, "run") }
+func (p place) ringSocket() string    { return filepath.Join(p.run(), "ring.sock") }
+func (p place) controlSocket() string { return filepath.Join(p.run(), "control.sock") }
 func (p place) policy() string        { return filepath.Join(p.dir, "policy.yaml") }
 func (p place) binding() string       { return filepath.Join(p.dir, "binding.yaml") }
 func (p place) offer() string         { return filepath.Join(p.dir, "offer") }
@@ -148,7 +150,7 @@ func nextPower(n uint64) uint64 { return 1 << bits.Len64(n) }
 // complete fills in what only this demonstration knows: identities, TPM, folders, sockets and sizes.
 func complete(b *policy.Binding, at place, tpm string, gateway, node policy.Identity, frames uint64) {
 	b.Gateway = policy.Gateway{
-		Name: "gateway", Identity: gateway, TPM: "unix:" + strings.TrimPrefix(tpm, "unix:"), StateDirectory: at.gatewayState(),
+		Name: "gateway", Identity: gateway, TPM: "unix:" + strings.TrimPrefix(tpm, "unix:"), StateDirectory: at.gatewayState(), User: strconv.Itoa(AgentUID),
 		BPFFS: at.bpffs, CandidateRing: ringBytes(frames),
 		Ring:    policy.Ring{Slots: int(min(max(nextPower(frames), 1<<12), policy.MaxRingSlots)), Socket: at.ringSocket()},
 		Control: policy.Control{Socket: at.controlSocket()},

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,6 +26,10 @@ import (
 // maxQueue bounds the transmit queue of the edge's device, in frames; the kernel keeps a pointer for each.
 const maxQueue = 1 << 22
 
+// AgentUID is whom the agent of a laboratory becomes: a number that no distribution gives to anybody (Debian policy 9.2.2), so that a
+// laboratory needs no user to be made.
+const AgentUID = 65533
+
 // LabOptions say what a Lab is for.
 type LabOptions struct {
 	// Program is the path of the cellward program; empty: this process's own.
@@ -37,6 +43,8 @@ type LabOptions struct {
 	SoftwareEdge bool
 	// GatewayTPM, if not nil, is given the socket of the gateway's TPM and returns the one that the gateway is to use.
 	GatewayTPM func(socket string) string
+	// Group is the group whose members may read the ring; empty: none.
+	Group string
 }
 
 // Lab is a gateway and an edge on one machine: CAN buses between two network namespaces, a software TPM and a state folder on
@@ -52,6 +60,7 @@ type Lab struct {
 	policy  *policy.Policy
 	binding *policy.Binding
 	frames  uint64
+	group   string
 	edgeNS  *loader.Netns
 	gateway []string // where the gateway's keys are, as the command line names it
 	edge    []string // and the edge's
@@ -64,12 +73,16 @@ func NewLab(ctx context.Context, o LabOptions) (_ *Lab, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("make folder: %w", err)
 	}
-	l := &Lab{at: place{dir: dir}, policy: o.Policy, binding: o.Binding, frames: o.Frames, kids: &children{program: o.Program}}
+	l := &Lab{at: place{dir: dir}, policy: o.Policy, binding: o.Binding, frames: o.Frames, group: o.Group, kids: &children{program: o.Program}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.Close())
 		}
 	}()
+	// The agent's user finds its state folder, its sockets and its TPM through this folder, and cannot list it.
+	if err := errors.Join(os.Chmod(dir, 0o711), os.Mkdir(l.at.run(), 0o755), os.Chown(l.at.run(), AgentUID, AgentUID)); err != nil {
+		return nil, fmt.Errorf("make folders: %w", err)
+	}
 	// A bpffs that is mounted nowhere: what is pinned there ends with this process at the latest.
 	if l.bpf, err = loader.NewBPFFS(); err != nil {
 		return nil, err
@@ -87,6 +100,13 @@ func NewLab(ctx context.Context, o LabOptions) (_ *Lab, err error) {
 	}
 	if l.gateway, err = l.startTPM(ctx, "gateway", o.GatewayTPM); err != nil {
 		return nil, err
+	}
+	// As a device of the group tss would be.
+	socket := strings.TrimPrefix(l.gateway[1], "unix:")
+	for _, path := range []string{filepath.Dir(socket), socket} {
+		if err := os.Lchown(path, AgentUID, AgentUID); err != nil {
+			return nil, fmt.Errorf("give TPM to the agent's user: %w", err)
+		}
 	}
 	if o.SoftwareEdge {
 		l.edge = []string{"--software-key"}
@@ -178,7 +198,7 @@ func (l *Lab) node() string { return l.binding.Nodes[0].Name }
 
 // AgreeKeys makes both identities, writes the documents, and agrees the first epoch by offer and reply.
 func (l *Lab) AgreeKeys(ctx context.Context) error {
-	gateway, err := l.initIdentity(ctx, l.at.gatewayState(), append(slices.Clone(l.gateway), "--gateway"))
+	gateway, err := l.initIdentity(ctx, l.at.gatewayState(), append(slices.Clone(l.gateway), "--gateway", "--user", strconv.Itoa(AgentUID)))
 	if err != nil {
 		return err
 	}
@@ -187,6 +207,7 @@ func (l *Lab) AgreeKeys(ctx context.Context) error {
 		return err
 	}
 	complete(l.binding, l.at, l.gateway[1], gateway, node, l.frames)
+	l.binding.Gateway.Ring.Group = l.group
 	if err := l.writeDocuments(); err != nil {
 		return err
 	}

@@ -13,3 +13,6 @@ func (l *Lab) ControlSocket() string { return l.at.controlSocket() }
 
 // Folder returns the folder that holds everything of the laboratory but what is pinned.
 func (l *Lab) Folder() string { return l.at.dir }
+
+// PID returns the process's id.
+func (p *Process) PID() int { return p.cmd.Process.Pid }

@@ -7,5 +7,5 @@
 // tried in network namespaces and maps of its own, which end with the probe. All that it knows comes through a [Machine],
 // so that tests can put a fault in any place.
 //
-// It may import agent, agent/policy, agent/vault, crypto/tpm and loader.
+// It may import agent, agent/policy, agent/privilege, agent/vault, crypto/tpm and loader.
 package doctor

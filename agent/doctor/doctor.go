@@ -95,6 +95,7 @@ func checks() []check {
 		{Check{"documents.valid", "policy and binding are valid and fit each other"}, documentsValid},
 		{Check{"documents.safe", "nobody else can change them"}, documentsSafe},
 		{Check{"agent.running", "an agent answers, of this build, and writes its state"}, agentRunning},
+		{Check{"agent.user", "the user whom the agent becomes exists and can go on working"}, agentUser},
 		{Check{"process.capabilities", "this process may do what the agent has to do"}, processCapabilities},
 		{Check{"kernel.release", "which kernel this is"}, kernelRelease},
 		{Check{"kernel.filter", "the kernel takes the filter: maps, helpers, verifier"}, kernelFilter},

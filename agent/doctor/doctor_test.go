@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -139,9 +140,35 @@ func realSeeds() []seed {
 			r.must(os.Symlink(r.state()+".real", r.state()))
 		}, []string{"warn state.folder"}, "ls -ld"},
 		{"state folder of another user", func(r *rig) { r.must(os.Chown(r.state(), 1, 1)) },
-			[]string{"fail state.safe"}, "chown -R root"},
+			[]string{"fail state.safe"}, "chown -R 65533:"},
+		{"no such user", func(r *rig) {
+			r.binding.Gateway.User = "nosuchuser"
+			r.must(filepath.WalkDir(r.dir, func(path string, _ fs.DirEntry, err error) error {
+				if err != nil {
+					return err
+				}
+				return os.Lchown(path, 0, 0)
+			}))
+			r.write()
+		}, []string{"fail agent.user"}, "useradd --system"},
+		{"agent stays root", func(r *rig) {
+			r.binding.Gateway.User = "root"
+			r.must(filepath.WalkDir(r.dir, func(path string, _ fs.DirEntry, err error) error {
+				if err != nil {
+					return err
+				}
+				return os.Lchown(path, 0, 0)
+			}))
+			r.write()
+		}, []string{"warn agent.user"}, "cellward policy show"},
+		{"state of root", func(r *rig) { r.must(os.Chown(filepath.Join(r.state(), "identity.pem"), 0, 0)) },
+			[]string{"fail agent.user"}, "chown -R 65533:"},
+		{"ring folder of root", func(r *rig) { r.must(os.Chown(r.run(), 0, 0)) }, []string{"fail agent.user"}, "chown 65533:"},
+		{"documents closed to the agent", func(r *rig) { r.must(os.Chmod(r.bindingPath(), 0o600)) },
+			[]string{"fail agent.user"}, "setfacl"},
+		{"TPM closed to the agent", func(r *rig) { r.must(os.Chown(r.tpm.Socket, 0, 0)) }, []string{"fail agent.user"}, "usermod -aG tss"},
 		{"another process's lock", func(r *rig) {
-			d, err := vault.OpenDir(r.state())
+			d, err := vault.OpenDirOf(r.state(), agentUID)
 			r.must(err)
 			r.t.Cleanup(func() { d.Close() })
 		}, []string{"fail state.lock"}, "fuser -v"},
@@ -160,6 +187,7 @@ func realSeeds() []seed {
 			r.tpm.Kill()
 			l, err := net.ListenUnix("unix", &net.UnixAddr{Name: r.tpm.Socket})
 			r.must(err)
+			r.openTPM(r.tpm.Socket)
 			l.SetUnlinkOnClose(false)
 			r.must(l.Close())
 		}, []string{"fail tpm.present"}, "ls -l"},
@@ -174,12 +202,15 @@ func realSeeds() []seed {
 			[]string{"fail tpm.present"}, "poweroff"},
 		{"another TPM", func(r *rig) {
 			other := tpmtest.Start(r.t)
+			r.openTPM(other.Socket)
 			tpmtest.OpenAt(r.t, other, tpm.Options{})
 			r.binding.Gateway.TPM = tpmtest.Path(other)
 			r.write()
 		}, []string{"fail tpm.pinned"}, "srk-name"},
 		{"a new TPM", func(r *rig) {
-			r.binding.Gateway.TPM = tpmtest.Path(tpmtest.Start(r.t))
+			other := tpmtest.Start(r.t)
+			r.openTPM(other.Socket)
+			r.binding.Gateway.TPM = tpmtest.Path(other)
 			r.write()
 		}, []string{"fail tpm.pinned"}, "tpm2_getcap"},
 		{"TPM in lockout", func(r *rig) { tpmtest.LockOut(r.t, r.tpm) }, []string{"warn tpm.lockout"}, "tpm2_dictionarylockout"},
@@ -201,6 +232,7 @@ func (r *rig) answerTPM(answer []byte) {
 	r.tpm.Kill()
 	l, err := net.Listen("unix", r.tpm.Socket)
 	r.must(err)
+	r.openTPM(r.tpm.Socket)
 	r.t.Cleanup(func() { l.Close() })
 	go func() {
 		for {

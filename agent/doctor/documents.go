@@ -5,11 +5,8 @@ package doctor
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/cellward/cellward/agent/control"
 	"github.com/cellward/cellward/agent/policy"
@@ -49,59 +46,15 @@ func documentsSafe(x *exam) {
 		if _, err := os.Stat(path); err != nil {
 			continue // documents.valid has said so
 		}
-		switch where, err := othersMayWrite(path); {
+		switch at, err := untrusted(path); {
 		case err != nil:
 			x.unknown(path, err, x.asRoot())
-		case where != "":
-			x.fail(path, fmt.Sprintf("%s may be changed by others", where),
-				"who changes the documents says which identifiers are protected and whose keys are trusted", "chown root "+where+" && chmod go-w "+where)
+		case at != nil:
+			x.fail(path, at.What(), "the agent refuses them: who changes the documents says which identifiers are protected and whose keys are trusted", at.Help)
 		default:
 			x.ok(path, "may be changed by root and this user only")
 		}
 	}
-}
-
-// othersMayWrite returns the first of path and the folders above it that somebody else than root and this user may change, or
-// through which he may put something else in its place. Folders with the sticky bit keep what is in them to its owner.
-func othersMayWrite(path string) (where string, err error) {
-	path, err = filepath.Abs(path)
-	if err != nil {
-		return "", fmt.Errorf("resolve path: %w", err)
-	}
-	if path, err = resolved(path); err != nil {
-		return "", err
-	}
-	for first := true; ; first = false {
-		st, err := os.Stat(path)
-		if err != nil {
-			return "", fmt.Errorf("look at path: %w", err)
-		}
-		writable := st.Mode().Perm()&0o022 != 0 && (first || st.Mode()&fs.ModeSticky == 0)
-		if sys, ok := st.Sys().(*syscall.Stat_t); writable || ok && sys.Uid != 0 && int(sys.Uid) != os.Geteuid() {
-			return path, nil
-		}
-		up := filepath.Dir(path)
-		if up == path {
-			return "", nil
-		}
-		path = up
-	}
-}
-
-// resolved follows symbolic links, but not those of /proc/PID/fd, whose text names no place.
-func resolved(path string) (string, error) {
-	is, err := os.Stat(path)
-	if err != nil {
-		return "", fmt.Errorf("look at path: %w", err)
-	}
-	to, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		return path, nil
-	}
-	if was, err := os.Stat(to); err != nil || !os.SameFile(is, was) {
-		return path, nil
-	}
-	return to, nil
 }
 
 func agentRunning(x *exam) {

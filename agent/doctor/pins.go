@@ -41,13 +41,13 @@ func bpffsSafe(x *exam) {
 	if _, err := os.Stat(root); errors.Is(err, fs.ErrNotExist) {
 		return // the agent makes it, for itself alone
 	}
-	switch where, err := othersMayWrite(root); {
+	switch at, err := untrusted(root, x.owner()); {
 	case err != nil:
 		x.unknown(root, err, x.asRoot())
-	case where != "":
-		x.fail(root, fmt.Sprintf("%s may be changed by others", where), "who removes the pinned link opens the bus", "chown root "+where+" && chmod go-w "+where)
+	case at != nil:
+		x.fail(root, at.What(), "who removes the pinned link opens the bus", at.Help)
 	default:
-		x.ok(root, "may be changed by root and this user only")
+		x.ok(root, "may be changed by root, the agent's user and this user only")
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -76,6 +77,24 @@ func readable() map[string]string {
 	}
 }
 
+// agentUID is whom the agent of a rig becomes: a user that exists nowhere.
+const agentUID = 65533
+
+// openTPM lets the agent's user get at a TPM's socket.
+func (r *rig) openTPM(socket string) {
+	r.t.Helper()
+	r.must(os.Chown(socket, agentUID, agentUID))
+	r.openWay(filepath.Dir(socket))
+}
+
+// openWay lets everybody search a folder of the test's and those above it.
+func (r *rig) openWay(dir string) {
+	r.t.Helper()
+	for ; dir != filepath.Clean(os.TempDir()) && dir != "/"; dir = filepath.Dir(dir) {
+		r.must(os.Chmod(dir, 0o755))
+	}
+}
+
 // files makes Machine.ReadFile of contents; one that is not there does not exist.
 func files(contents map[string]string) func(string) ([]byte, error) {
 	return func(path string) ([]byte, error) {
@@ -105,8 +124,10 @@ func newRig(t *testing.T) *rig {
 	r.device, err = loader.NewTUN(r.ns, "can0")
 	r.must(err)
 	t.Cleanup(func() { r.device.Close() })
+	r.openWay(r.dir)
 	r.tpm = tpmtest.Start(t)
-	s, err := station.Init(t.Context(), station.Options{Dir: r.state(), TPM: tpmtest.Path(r.tpm), Gateway: true})
+	r.openTPM(r.tpm.Socket)
+	s, err := station.Init(t.Context(), station.Options{Dir: r.state(), TPM: tpmtest.Path(r.tpm), Gateway: true, Owner: agentUID})
 	r.must(err)
 	gateway, err := policy.NewIdentity(s.Public.ECDSA())
 	r.must(err)
@@ -119,11 +140,12 @@ func newRig(t *testing.T) *rig {
 	r.must(err)
 	t.Cleanup(func() { fs.Close() })
 	r.must(os.Mkdir(r.run(), 0o755))
+	r.must(os.Chown(r.run(), agentUID, agentUID))
 	r.must(os.WriteFile(r.policyPath(), []byte(testPolicy), 0o644))
 	r.binding = &policy.Binding{
 		Name: "gateway", Policy: "test",
 		Gateway: policy.Gateway{
-			Name: "gateway", Identity: gateway, TPM: tpmtest.Path(r.tpm), StateDirectory: r.state(),
+			Name: "gateway", Identity: gateway, TPM: tpmtest.Path(r.tpm), StateDirectory: r.state(), User: strconv.Itoa(agentUID),
 			BPFFS: fmt.Sprintf("/proc/self/fd/%d/cellward", fs.Fd()), CandidateRing: 1 << 16,
 			Ring:    policy.Ring{Slots: 64, Socket: filepath.Join(r.run(), "ring.sock"), Group: "root"},
 			Control: policy.Control{Socket: filepath.Join(r.run(), "control.sock")},

@@ -4,7 +4,6 @@ package doctor
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"os/user"
@@ -40,13 +39,13 @@ func (x *exam) socket(path, without string) {
 		x.fail(path, dir+" is no folder", "the agent does not start: "+without, "ls -ld "+dir)
 		return
 	}
-	switch where, err := othersMayWrite(dir); {
+	switch at, err := untrusted(dir, x.owner()); {
 	case err != nil:
 		x.unknown(path, err, x.asRoot())
 		return
-	case where != "":
-		x.fail(path, fmt.Sprintf("%s may be changed by others", where), "who can write there puts a socket of his own in its place, and readers take his samples for verified ones",
-			"chown root "+where+" && chmod go-w "+where)
+	case at != nil:
+		x.fail(path, at.What(), "the agent refuses it: who can write there puts a socket of his own in its place, and readers take his samples for verified ones",
+			at.Help)
 		return
 	}
 	st, err = os.Lstat(path)

@@ -74,24 +74,24 @@ func stateSafe(x *exam) {
 		return
 	}
 	const why = "the agent refuses it: who changes the state puts old keys and counters back"
-	faults, err := vault.Check(dir)
+	faults, err := vault.Check(dir, x.owner())
 	if err != nil {
 		x.unknown(dir, err, x.asRoot())
 		return
 	}
 	for _, f := range faults {
-		x.fail(dir, f.Error(), why, fmt.Sprintf("chown -R root %s && chmod -R go-rwx %s && find %s -type l", dir, dir, dir))
+		x.fail(dir, f.Error(), why, fmt.Sprintf("chown -R %s: %s && chmod -R go-rwx %s && find %s -type l", x.gateway().User, dir, dir, dir))
 	}
 	if len(faults) > 0 {
 		return
 	}
-	switch where, err := othersMayWrite(dir); {
+	switch at, err := untrusted(dir, x.owner()); {
 	case err != nil:
 		x.unknown(dir, err, x.asRoot())
-	case where != "":
-		x.fail(dir, fmt.Sprintf("%s may be changed by others", where), "who can rename the folder puts another in its place", "chown root "+where+" && chmod go-w "+where)
+	case at != nil:
+		x.fail(dir, at.What(), "the agent refuses it: who can rename the folder puts another in its place", at.Help)
 	default:
-		x.ok(dir, "open to root and this user only, no links in it")
+		x.ok(dir, "open to root, the agent's user and this user only, no links in it")
 	}
 }
 

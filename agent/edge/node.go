@@ -31,6 +31,8 @@ type NodeOptions struct {
 	// Buses maps bus names of the source to interfaces of the binding. A node with one interface needs none.
 	Buses  map[string]string
 	Source trace.Source
+	// Ready is called when all is open that the node needs, and before its first frame; nil: nothing is. An error ends the run.
+	Ready func() error
 	// Speed is a factor on the pace of the time stamps; 0 sends as fast as it goes.
 	Speed float64
 }
@@ -92,6 +94,11 @@ func RunNode(ctx context.Context, o NodeOptions) (report Report, err error) {
 	selected, err := aead.Select(aead.Options{})
 	if err != nil {
 		return Report{}, err
+	}
+	if o.Ready != nil {
+		if err := o.Ready(); err != nil {
+			return Report{}, err
+		}
 	}
 	begun := time.Now()
 	sealer, err := NewSealer(store, Options{Set: o.Set, Node: o.Node, Engine: selected.Engine, Buses: buses, Names: o.Buses})

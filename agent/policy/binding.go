@@ -24,6 +24,7 @@ const (
 const (
 	DefaultBPFFS = "/sys/fs/bpf/cellward"
 	DefaultGrace = 3 * day
+	DefaultUser  = "cellward"
 )
 
 // HeartbeatSource is the source id of heartbeat streams in the key schedule.
@@ -88,11 +89,14 @@ type Gateway struct {
 	Identity       Identity
 	TPM            string // path of a device, or "unix:" and the path of a socket
 	StateDirectory string
-	BPFFS          string        // folder of pinned maps and links; "" when marshalling: DefaultBPFFS
-	Grace          time.Duration // how long a key may be used beyond the policy's interval; 0 when marshalling: DefaultGrace
-	CandidateRing  int           // bytes per interface, a power of two
-	Ring           Ring
-	Control        Control
+	// User is the name or the number of the user that the agent becomes once its filter is attached; "root" stays what it is.
+	// "" when marshalling: DefaultUser.
+	User          string
+	BPFFS         string        // folder of pinned maps and links; "" when marshalling: DefaultBPFFS
+	Grace         time.Duration // how long a key may be used beyond the policy's interval; 0 when marshalling: DefaultGrace
+	CandidateRing int           // bytes per interface, a power of two
+	Ring          Ring
+	Control       Control
 }
 
 // Ring is the shared-memory ring of verified samples.

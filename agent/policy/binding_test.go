@@ -70,7 +70,7 @@ func TestBindingFields(t *testing.T) {
 	hexKey := b.Gateway.Identity.PublicKey
 	want := Gateway{
 		Name: "gateway", Identity: Identity{KID: identity.Kid{0x5a, 0x27, 0x86, 0x53, 0xac, 0x9b, 0x31, 0x8a}, PublicKey: hexKey},
-		TPM: "unix:/run/swtpm.sock", StateDirectory: "/var/lib/cellward", BPFFS: "/sys/fs/bpf/pack-a", Grace: 36 * time.Hour,
+		TPM: "unix:/run/swtpm.sock", StateDirectory: "/var/lib/cellward", User: "cellward", BPFFS: "/sys/fs/bpf/pack-a", Grace: 36 * time.Hour,
 		CandidateRing: 4 << 20, Ring: Ring{Slots: 8192, Socket: "/run/cellward/ring.sock", Group: "cellward"},
 		Control: Control{Socket: "/run/cellward/control.sock"},
 	}
@@ -126,7 +126,7 @@ func TestBindingDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if g := b.Gateway; g.BPFFS != "/sys/fs/bpf/cellward" || g.Grace != 72*time.Hour || g.Ring.Group != "" {
+	if g := b.Gateway; g.BPFFS != "/sys/fs/bpf/cellward" || g.Grace != 72*time.Hour || g.Ring.Group != "" || g.User != "cellward" {
 		t.Errorf("got %+v", g)
 	}
 }
@@ -208,6 +208,7 @@ func TestMarshalRefuses(t *testing.T) {
 		"reserved stream":      func(b *Binding) { b.Nodes[0].Streams[0].StreamID = HeartbeatSource },
 		"unknown source":       func(b *Binding) { b.Nodes[0].Streams[0].Source = "x" },
 		"no nodes":             func(b *Binding) { b.Nodes = nil },
+		"user":                 func(b *Binding) { b.Gateway.User = "-x" },
 		"negative grace":       func(b *Binding) { b.Gateway.Grace = -time.Second },
 		"rate without text":    func(b *Binding) { b.Nodes[0].Streams[0].SamplingRate = Rate{Period: time.Second} },
 	} {
@@ -229,7 +230,7 @@ func drawBinding(t *rapid.T, ids []Identity) *Binding {
 		Name: name.Draw(t, "name"), Policy: name.Draw(t, "policy"),
 		Gateway: Gateway{
 			Name: "0gateway", Identity: ids[0], TPM: rapid.SampledFrom([]string{"/dev/tpm0", "unix:/run/tpm/sock"}).Draw(t, "tpm"),
-			StateDirectory: "/var/lib/x", BPFFS: "/sys/fs/bpf/x", Grace: time.Duration(rapid.Int64Range(1, int64(MaxGrace)).Draw(t, "grace")),
+			StateDirectory: "/var/lib/x", User: rapid.SampledFrom([]string{"root", "_x-1", "0", "65533"}).Draw(t, "user"), BPFFS: "/sys/fs/bpf/x", Grace: time.Duration(rapid.Int64Range(1, int64(MaxGrace)).Draw(t, "grace")),
 			CandidateRing: MinCandidateRing << rapid.IntRange(0, 12).Draw(t, "ring"),
 			Ring:          Ring{Slots: MinRingSlots << rapid.IntRange(0, 14).Draw(t, "slots"), Socket: "/run/a", Group: rapid.SampledFrom([]string{"", "x", "0x1"}).Draw(t, "group")},
 			Control:       Control{Socket: "/run/b"},

@@ -65,18 +65,21 @@ func (d *bindingDecoder) decode(spec value) {
 }
 
 func (d *bindingDecoder) gateway(v value) {
-	o, ok := v.object("name", "identity", "tpm", "stateDirectory", "bpffs", "grace", "candidateRing", "ring", "control")
+	o, ok := v.object("name", "identity", "tpm", "stateDirectory", "user", "bpffs", "grace", "candidateRing", "ring", "control")
 	if !ok {
 		return
 	}
 	g := &d.binding.Gateway
-	g.BPFFS, g.Grace = DefaultBPFFS, DefaultGrace
+	g.BPFFS, g.Grace, g.User = DefaultBPFFS, DefaultGrace, DefaultUser
 	g.Name, g.Identity = d.party(o)
 	if v, ok := o.required("tpm"); ok {
 		g.TPM, _ = v.match(tpmPattern)
 	}
 	if v, ok := o.required("stateDirectory"); ok {
 		g.StateDirectory, _ = v.match(pathPattern)
+	}
+	if v, ok := o.optional("user"); ok {
+		g.User, _ = v.match(userPattern)
 	}
 	if v, ok := o.optional("bpffs"); ok {
 		g.BPFFS, _ = v.match(pathPattern)

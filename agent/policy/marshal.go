@@ -82,6 +82,9 @@ func bindingNode(b *Binding) *yaml.Node {
 		field{"identity", identityNode(g.Identity)},
 		field{"tpm", plain(g.TPM)},
 		field{"stateDirectory", plain(g.StateDirectory)})
+	if g.User != "" {
+		add(gateway, field{"user", str(g.User)})
+	}
 	if g.BPFFS != "" {
 		add(gateway, field{"bpffs", plain(g.BPFFS)})
 	}

@@ -58,6 +58,11 @@ var (
 		expr:   regexp.MustCompile(`^[A-Za-z0-9._][A-Za-z0-9._-]{0,31}$`),
 		refuse: regexp.MustCompile(`^[0-9]+$`),
 	}
+	// userPattern is a portable user name (POSIX.1-2024, 3.407, 3.413), or a number.
+	userPattern = pattern{
+		what: "the name of a user, or its number in quotes",
+		expr: regexp.MustCompile(`^([A-Za-z_][A-Za-z0-9._-]{0,31}|[0-9]{1,10})$`),
+	}
 	kidPattern = pattern{
 		what: "a kid of 16 lower-case hexadecimal digits",
 		expr: regexp.MustCompile(`^[0-9a-f]{16}$`),

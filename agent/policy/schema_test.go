@@ -102,7 +102,7 @@ func TestSchemaOfKindAgreesWithBundle(t *testing.T) {
 func TestSchemaPatterns(t *testing.T) {
 	patterns := map[string]pattern{
 		"name": namePattern, "interface": interfacePattern, "path": pathPattern, "socket": socketPattern, "tpm": tpmPattern,
-		"group": groupPattern, "kid": kidPattern, "publicKey": base64Pattern, "signalName": signalPattern, "unit": unitPattern,
+		"group": groupPattern, "user": userPattern, "kid": kidPattern, "publicKey": base64Pattern, "signalName": signalPattern, "unit": unitPattern,
 		"rate": ratePattern, "duration": durationPattern,
 	}
 	seen := map[string]bool{}

@@ -66,6 +66,7 @@ type GatewayView struct {
 	PublicKey          string  `json:"publicKey"`
 	TPM                string  `json:"tpm"`
 	StateDirectory     string  `json:"stateDirectory"`
+	User               string  `json:"user"`
 	BPFFS              string  `json:"bpffs"`
 	Grace              string  `json:"grace"`
 	GraceSeconds       float64 `json:"graceSeconds"`
@@ -225,7 +226,7 @@ func (s *Set) bindingView() *BindingView {
 		Name: s.Binding.Name, Policy: s.Binding.Policy,
 		Gateway: GatewayView{
 			Name: g.Name, KID: g.Identity.KID.String(), PublicKey: g.Identity.String(),
-			TPM: g.TPM, StateDirectory: g.StateDirectory, BPFFS: g.BPFFS,
+			TPM: g.TPM, StateDirectory: g.StateDirectory, User: g.User, BPFFS: g.BPFFS,
 			Grace: FormatDuration(g.Grace), GraceSeconds: g.Grace.Seconds(), CandidateRingBytes: g.CandidateRing,
 			RingSlots: g.Ring.Slots, RingSocket: g.Ring.Socket, RingGroup: g.Ring.Group, ControlSocket: g.Control.Socket,
 		},
@@ -311,6 +312,7 @@ func (b *BindingView) writeText(w io.Writer) {
 	fmt.Fprintf(w, "policy\t%s\n", b.Policy)
 	fmt.Fprintf(w, "gateway\t%s, kid %s, TPM %s\n", g.Name, g.KID, g.TPM)
 	fmt.Fprintf(w, "state\t%s, pinned under %s\n", g.StateDirectory, g.BPFFS)
+	fmt.Fprintf(w, "user\t%s, once the filter is attached\n", g.User)
 	fmt.Fprintf(w, "grace\t%s beyond the policy's interval\n", g.Grace)
 	fmt.Fprintf(w, "candidates\t%s an interface\n", formatSize(g.CandidateRingBytes))
 	group := "no group"

@@ -42,6 +42,8 @@ var (
 	ErrInitialised = errors.New("state folder has an identity already")
 	// ErrGatewayTPM says that a gateway was to do without a TPM.
 	ErrGatewayTPM = errors.New("a gateway needs a TPM")
+	// ErrOwner says that a folder with a software key was to be somebody else's.
+	ErrOwner = errors.New("a software key is made by the user whose it is")
 	// ErrNoHSM says that neither a TPM nor a software key was named.
 	ErrNoHSM = errors.New("name a TPM, or ask for a software key")
 )
@@ -52,6 +54,9 @@ type Options struct {
 	Gateway bool
 	// Dir is the state folder. Init makes it if it is missing.
 	Dir string
+	// Owner is the number of the user whose folder it is, besides root; what root makes there is his. Init makes folders with a
+	// software key for this user alone.
+	Owner uint32
 	// TPM is the path of a TPM device, or "unix:" and the path of a socket.
 	TPM string
 	// Software keeps the keys in files of the state folder instead: whoever reads the folder has them.
@@ -111,8 +116,11 @@ func Init(ctx context.Context, o Options) (_ *Station, err error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make state folder: %w", err)
+	if o.Software && o.Owner != 0 {
+		return nil, ErrOwner
+	}
+	if err := o.makeFolder(); err != nil {
+		return nil, err
 	}
 	s, err := o.base(ctx, false)
 	if err != nil {
@@ -132,6 +140,23 @@ func Init(ctx context.Context, o Options) (_ *Station, err error) {
 		return nil, err
 	}
 	return s, o.open(s)
+}
+
+// makeFolder makes the state folder where there is none, and gives it to its owner; one that is there stays whose it is.
+func (o *Options) makeFolder() error {
+	_, err := os.Lstat(o.Dir)
+	if err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return fmt.Errorf("make state folder: %w", err)
+	}
+	if errors.Is(err, fs.ErrNotExist) && o.Owner != 0 && os.Geteuid() == 0 {
+		if err := os.Lchown(o.Dir, int(o.Owner), -1); err != nil {
+			return fmt.Errorf("give state folder to its owner: %w", err)
+		}
+	}
+	return nil
 }
 
 // Open opens a station that Init has made. A TPM with another storage root key is refused (tpm.ErrOtherTPM).
@@ -178,7 +203,7 @@ func (o *Options) base(ctx context.Context, pinned bool) (*Station, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	dir, err := vault.OpenDir(o.Dir)
+	dir, err := vault.OpenDirOf(o.Dir, o.Owner)
 	if err != nil {
 		return nil, err
 	}

@@ -44,6 +44,8 @@ type Dir struct {
 	root *os.Root
 	lock *os.File
 	path string
+	// owner is trusted besides root and this user, and gets what root makes.
+	owner uint32
 }
 
 var _ Lister = (*Dir)(nil)
@@ -52,16 +54,22 @@ var _ Lister = (*Dir)(nil)
 const maxFile = 16 << 20
 
 // OpenDir opens an existing folder, which must belong to this user (or root) and be writable to nobody else, and locks it.
-func OpenDir(path string) (*Dir, error) {
+func OpenDir(path string) (*Dir, error) { return OpenDirOf(path, 0) }
+
+// OpenDirOf is OpenDir on a folder that belongs to the user owner, who is trusted like root. What root writes there is his.
+func OpenDirOf(path string, owner uint32) (*Dir, error) {
 	root, err := os.OpenRoot(path)
 	if err != nil {
 		return nil, fmt.Errorf("open state folder: %w", err)
 	}
-	d := &Dir{root: root, path: path}
+	d := &Dir{root: root, path: path, owner: owner}
 	if err := d.check("."); err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
-	d.lock, err = root.OpenFile(lockName, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	d.lock, err = d.create(lockName)
+	if errors.Is(err, fs.ErrExist) {
+		d.lock, err = root.OpenFile(lockName, os.O_RDWR|unix.O_NOFOLLOW, 0)
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open lock of state folder: %w", err), root.Close())
 	}
@@ -88,7 +96,23 @@ func (d *Dir) Close() error {
 	return errors.Join(err, d.root.Close())
 }
 
-// check refuses what others than this user and root could have written, and anything that is neither file nor folder.
+// gives reports whether what this process makes is to be somebody else's.
+func (d *Dir) gives() bool { return d.owner != 0 && os.Geteuid() == 0 }
+
+// create makes a file that was not there and gives it to the owner of the folder. It must be new: who owns a folder can put a link to
+// any file in the place of one of its own, and what root gives away there would be that file.
+func (d *Dir) create(name string) (*os.File, error) {
+	f, err := d.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	if err != nil || !d.gives() {
+		return f, err
+	}
+	if err := f.Chown(int(d.owner), -1); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// check refuses what others than this user, the owner and root could have written, and anything that is neither file nor folder.
 func (d *Dir) check(name string) error {
 	st, err := d.root.Lstat(name)
 	if err != nil {
@@ -104,7 +128,7 @@ func (d *Dir) check(name string) error {
 	if st.Mode().Perm()&0o022 != 0 {
 		return fmt.Errorf("%w: %s in %s may be written by others (mode %v)", ErrUnsafe, name, d.path, st.Mode().Perm())
 	}
-	if sys, ok := st.Sys().(*syscall.Stat_t); ok && sys.Uid != 0 && int(sys.Uid) != os.Geteuid() {
+	if sys, ok := st.Sys().(*syscall.Stat_t); ok && sys.Uid != 0 && sys.Uid != d.owner && int(sys.Uid) != os.Geteuid() {
 		return fmt.Errorf("%w: %s in %s belongs to user %d", ErrUnsafe, name, d.path, sys.Uid)
 	}
 	return nil
@@ -136,7 +160,15 @@ func (d *Dir) ReadFile(name string) ([]byte, error) {
 
 // WriteFile implements Storage.
 func (d *Dir) WriteFile(name string, data []byte) (err error) {
-	f, err := d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
+	var f *os.File
+	if d.gives() {
+		if err := d.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("replace %s in %s: %w", name, d.path, err)
+		}
+		f, err = d.create(name)
+	} else {
+		f, err = d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
+	}
 	if err != nil {
 		return fmt.Errorf("make %s in %s: %w", name, d.path, err)
 	}

@@ -11,15 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Check says what OpenDir, or a vault in the folder, would refuse: errors that wrap ErrUnsafe, one for each name at fault. It
+// Check says what OpenDirOf, or a vault in the folder, would refuse: errors that wrap ErrUnsafe, one for each name at fault. It
 // changes nothing and takes no lock. The second result is an error that kept it from looking.
-func Check(path string) (faults []error, err error) {
+func Check(path string, owner uint32) (faults []error, err error) {
 	root, err := os.OpenRoot(path)
 	if err != nil {
 		return nil, fmt.Errorf("open state folder: %w", err)
 	}
 	defer root.Close()
-	d := &Dir{root: root, path: path}
+	d := &Dir{root: root, path: path, owner: owner}
 	names, err := d.List()
 	if err != nil {
 		return nil, err

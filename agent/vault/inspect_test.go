@@ -32,7 +32,7 @@ func TestCheck(t *testing.T) {
 			if err := c.seed(dir); err != nil {
 				t.Fatal(err)
 			}
-			faults, err := Check(dir)
+			faults, err := Check(dir, 0)
 			if err != nil || len(faults) != c.faults {
 				t.Errorf("%v, %v, want %d faults", faults, err, c.faults)
 			}
@@ -52,7 +52,7 @@ func TestCheck(t *testing.T) {
 			}
 		})
 	}
-	if _, err := Check(filepath.Join(t.TempDir(), "absent")); !errors.Is(err, os.ErrNotExist) {
+	if _, err := Check(filepath.Join(t.TempDir(), "absent"), 0); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("absent: %v", err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cellward/cellward/agent"
 	"github.com/cellward/cellward/agent/keys"
+	"github.com/cellward/cellward/agent/privilege"
 )
 
 // maxMessage bounds what is read as an offer or a reply.
@@ -36,6 +37,7 @@ once, without losing a frame; without one it is done in the state folder. The ou
 
 func newKeysInitCommand() *cobra.Command {
 	var at stationFlags
+	var owner string
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Make the identity of a gateway or node, in its TPM",
@@ -43,8 +45,16 @@ func newKeysInitCommand() *cobra.Command {
 	}
 	at.flags(cmd)
 	cmd.Flags().BoolVar(&at.opts.Gateway, "gateway", false, "a gateway's: also make its counters in the TPM")
+	cmd.Flags().StringVar(&owner, "user", "", "as root: whose the state folder is to be, that of the binding's spec.gateway.user")
 	output := outputFlag(cmd, "text", "json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if owner != "" {
+			u, err := privilege.Lookup(owner)
+			if err != nil {
+				return err
+			}
+			at.opts.Owner = u.UID
+		}
 		id, err := keys.Init(cmd.Context(), at.opts)
 		if err != nil {
 			return err

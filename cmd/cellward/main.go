@@ -17,6 +17,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
+
+	"github.com/cellward/cellward/agent/privilege"
 )
 
 // Exit statuses.
@@ -32,7 +34,7 @@ func (e usageError) Error() string { return e.err.Error() }
 func (e usageError) Unwrap() error { return e.err }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
+	ctx, stop := signal.NotifyContext(privilege.WithParentDeath(context.Background()), os.Interrupt, unix.SIGTERM)
 	err := newCommand().ExecuteContext(ctx)
 	stop()
 	if err == nil {

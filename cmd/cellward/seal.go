@@ -8,12 +8,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/cellward/cellward/agent"
 	"github.com/cellward/cellward/agent/edge"
+	"github.com/cellward/cellward/agent/notify"
+	"github.com/cellward/cellward/agent/privilege"
 	"github.com/cellward/cellward/agent/station"
 	"github.com/cellward/cellward/agent/trace"
 )
@@ -86,12 +89,17 @@ func newSealCommand() *cobra.Command {
 		opts       edge.NodeOptions
 		interfaces map[string]string
 		buses      map[string]string
+		user       string
+		seccomp    privilege.Enforcement
 	)
 	cmd := &cobra.Command{
 		Use:   "seal",
 		Short: "Be the sensor edge: seal a node's frames onto CAN FD",
 		Long: `Be one node of the binding: announce its start, seal every frame that one of its streams claims, send heartbeats, and say at
-the end what was done. Every run begins with fresh keys and counters that were never used, whatever happened to the state folder.`,
+the end what was done. Every run begins with fresh keys and counters that were never used, whatever happened to the state folder.
+
+Once its interfaces are open the edge gives up all capabilities, becomes another user if one is named, and has the kernel filter its
+system calls. On SocketCAN it needs no right to begin with: run it as the user whose state folder it is.`,
 		Args: cobra.NoArgs,
 	}
 	docs.flags(cmd)
@@ -104,7 +112,10 @@ the end what was done. Every run begins with fresh keys and counters that were n
 	f.StringVar(&opts.Netns, "netns", "", "path of the network namespace with the node's interfaces (default: this one)")
 	f.StringToStringVar(&interfaces, "interface", nil, "NAME=LOCAL: what an interface of the binding is called here")
 	f.StringToStringVar(&buses, "bus", nil, "BUS=NAME: which interface of the binding a bus of the log is")
+	f.StringVar(&user, "user", "", "as root: user to become, whose the state folder is (default: stay)")
+	f.Var(&seccomp, "seccomp", "filter on system calls: log lets all through and has the kernel's log name what enforce refuses")
 	_ = cmd.MarkFlagRequired("node")
+	cmd.MarkFlagsMutuallyExclusive("user", "software-key") // a plain key is read by nobody but its owner
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := agent.Harden(); err != nil {
 			return err
@@ -126,6 +137,32 @@ the end what was done. Every run begins with fresh keys and counters that were n
 		opts.Set, opts.Station, opts.Interfaces, opts.Buses, opts.Source = set, at.opts, interfaces, buses, src
 		if from.from != "" {
 			opts.Speed = 0 // frames come at their own pace
+		}
+		var become *privilege.User
+		if user != "" {
+			if become, err = privilege.Lookup(user); err != nil {
+				return err
+			}
+			opts.Station.Owner = become.UID
+		}
+		log := slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), nil))
+		manager, err := notify.New(log)
+		if err != nil {
+			return err
+		}
+		defer manager.Close()
+		opts.Ready = func() error {
+			if err := privilege.Drop(become, 0); err != nil {
+				return fmt.Errorf("give up rights: %w", err)
+			}
+			if err := privilege.KeepParentDeath(cmd.Context()); err != nil {
+				return err
+			}
+			if err := privilege.Confine(privilege.EdgeProfile(), seccomp); err != nil {
+				return fmt.Errorf("confine the edge: %w", err)
+			}
+			manager.Ready("node " + opts.Node)
+			return nil
 		}
 		report, err := edge.RunNode(cmd.Context(), opts)
 		if from.from == "" {

@@ -139,7 +139,7 @@ func TestDetachLeavesNothing(t *testing.T) {
 		end     func(*testing.T, *demo.Process)
 		sockets []string // that the end leaves
 	}{
-		{"killed", func(_ *testing.T, p *demo.Process) { p.Kill() }, []string{"/control.sock", "/ring.sock"}},
+		{"killed", func(_ *testing.T, p *demo.Process) { p.Kill() }, []string{"/run/control.sock", "/run/ring.sock"}},
 		{"stopped", func(t *testing.T, p *demo.Process) {
 			if err := p.Stop(); err != nil {
 				t.Fatal(err)

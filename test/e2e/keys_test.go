@@ -120,7 +120,7 @@ func TestRetire(t *testing.T) {
 	}
 
 	// The TPM's own word, with everything at hand that the folder ever held.
-	s, err := station.Open(t.Context(), station.Options{Dir: l.GatewayState(), TPM: l.GatewayTPM(), Gateway: true})
+	s, err := station.Open(t.Context(), station.Options{Dir: l.GatewayState(), TPM: l.GatewayTPM(), Gateway: true, Owner: demo.AgentUID})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,12 +159,12 @@ func TestAnotherTPM(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Stop()
-	_, err = station.Open(t.Context(), station.Options{Dir: l.GatewayState(), TPM: "unix:" + other.Socket, Gateway: true})
+	_, err = station.Open(t.Context(), station.Options{Dir: l.GatewayState(), TPM: "unix:" + other.Socket, Gateway: true, Owner: demo.AgentUID})
 	if err == nil || !strings.Contains(err.Error(), "TPM") {
 		t.Fatalf("opened with another TPM: %v", err)
 	}
 	t.Logf("refused: %v", err)
-	if _, err := station.Open(t.Context(), station.Options{Dir: l.GatewayState(), TPM: "unix:/nowhere/tpm.sock", Gateway: true}); err == nil {
+	if _, err := station.Open(t.Context(), station.Options{Dir: l.GatewayState(), TPM: "unix:/nowhere/tpm.sock", Gateway: true, Owner: demo.AgentUID}); err == nil {
 		t.Fatal("opened without a TPM")
 	}
 	runOnce(t, l)

@@ -193,7 +193,7 @@ func secretsFile(t *testing.T, l *demo.Lab) []byte {
 // refusedByTPM wants the TPM itself to refuse a sealed key of the generation before, with everything else at hand.
 func refusedByTPM(t *testing.T, l *demo.Lab, sealed []byte) {
 	t.Helper()
-	s, err := station.Open(t.Context(), station.Options{Dir: l.GatewayState(), TPM: l.GatewayTPM(), Gateway: true})
+	s, err := station.Open(t.Context(), station.Options{Dir: l.GatewayState(), TPM: l.GatewayTPM(), Gateway: true, Owner: demo.AgentUID})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,6 +30,13 @@ const (
 func program() string { return os.Getenv(programVariable) }
 
 func TestMain(m *testing.M) {
+	if plan := os.Getenv(intruderVariable); plan != "" && os.Geteuid() != 0 {
+		if err := intrude(plan); err != nil {
+			fmt.Fprintln(os.Stderr, "e2e: intruder:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	flag.Parse()
 	os.Exit(run(m))
 }

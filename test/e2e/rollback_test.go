@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cellward/cellward/agent/demo"
 	"github.com/cellward/cellward/agent/edge"
 	"github.com/cellward/cellward/agent/policy"
@@ -47,6 +49,20 @@ func copyState(t *testing.T, from, to string) {
 		if err := os.WriteFile(filepath.Join(to, f.Name()), b, 0o600); err != nil {
 			t.Fatal(err)
 		}
+		keepOwner(t, filepath.Join(from, f.Name()), filepath.Join(to, f.Name()))
+	}
+	keepOwner(t, from, to)
+}
+
+// keepOwner makes a copy belong to whom the original belongs, as cp -p does.
+func keepOwner(t *testing.T, from, to string) {
+	t.Helper()
+	var st unix.Stat_t
+	if err := unix.Stat(from, &st); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(to, int(st.Uid), int(st.Gid)); err != nil {
+		t.Fatal(err)
 	}
 }
 

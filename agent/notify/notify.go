@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package notify tells the service manager how a service is, as sd_notify(3) describes it: ready, reloading, alive, stopping. Without a
+// manager that asks for it nothing is sent.
+//
+// It may import the standard library and go-systemd.
+package notify
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sys/unix"
+)
+
+// leastWatchdog is the shortest watchdog interval that a loop which reports once a second can keep.
+const leastWatchdog = 2 * time.Second
+
+// Notifier sends states to the manager, in order. Its methods never wait for the manager, whatever it is doing, and on a nil Notifier
+// they do nothing. It is safe for concurrent use.
+type Notifier struct {
+	log      *slog.Logger
+	watchdog bool
+	queue    chan string
+	done     chan struct{}
+	close    sync.Once
+}
+
+// New returns a notifier for the manager that NOTIFY_SOCKET names, nil without one.
+func New(log *slog.Logger) (*Notifier, error) {
+	if os.Getenv("NOTIFY_SOCKET") == "" {
+		return nil, nil
+	}
+	every, err := daemon.SdWatchdogEnabled(false)
+	if err != nil {
+		return nil, fmt.Errorf("read watchdog interval: %w", err)
+	}
+	if every > 0 && every < leastWatchdog {
+		log.Warn("watchdog interval is shorter than the agent reports", "event", "watchdog_short", "interval", every.String(), "least", leastWatchdog.String())
+	}
+	n := &Notifier{log: log, watchdog: every > 0, queue: make(chan string, 16), done: make(chan struct{})}
+	go n.run()
+	return n, nil
+}
+
+// run sends what is queued. It adds nothing of its own: when nobody calls Alive, nobody tells the manager that the service is alive.
+func (n *Notifier) run() {
+	defer close(n.done)
+	failed := false
+	for state := range n.queue {
+		_, err := daemon.SdNotify(false, state)
+		if err != nil && !failed {
+			n.log.Warn("service manager could not be told", "event", "notify_failed", "error", err.Error())
+		}
+		failed = err != nil
+	}
+}
+
+// put queues a state, or leaves it out when the manager takes none.
+func (n *Notifier) put(state string) {
+	if n == nil {
+		return
+	}
+	select {
+	case n.queue <- state:
+	default:
+	}
+}
+
+// Ready says that the service is in operation, and in a line how, after its start or a reload.
+func (n *Notifier) Ready(status string) { n.put(daemon.SdNotifyReady + "\nSTATUS=" + status) }
+
+// Reloading says that the service takes up a new configuration; Ready ends that.
+func (n *Notifier) Reloading() {
+	if n == nil {
+		return
+	}
+	state := daemon.SdNotifyReloading
+	var now unix.Timespec // without it a unit of Type=notify-reload does not take the message
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err == nil {
+		state += fmt.Sprintf("\nMONOTONIC_USEC=%d", now.Nano()/1000)
+	}
+	n.put(state)
+}
+
+// Alive is to be called by the loop that must not stand still, at least every half of the watchdog's interval.
+func (n *Notifier) Alive() {
+	if n != nil && n.watchdog {
+		n.put(daemon.SdNotifyWatchdog)
+	}
+}
+
+// Stopping says that the service has begun to end.
+func (n *Notifier) Stopping() { n.put(daemon.SdNotifyStopping) }
+
+// Close waits until what was said is sent. Nothing may be said afterwards.
+func (n *Notifier) Close() {
+	if n == nil {
+		return
+	}
+	n.close.Do(func() { close(n.queue) })
+	select {
+	case <-n.done:
+	case <-time.After(time.Second): // a manager that takes nothing
+	}
+}
