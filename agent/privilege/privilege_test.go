@@ -123,7 +123,7 @@ func TestProfiles(t *testing.T) {
 		for _, a := range []*arch.Info{arch.X86_64, arch.AARCH64} {
 			known := func(call string) bool { _, ok := a.SyscallNames[call]; return ok }
 			foreign := (a == arch.X86_64) != (runtime.GOARCH == "amd64")
-			own := slices.Concat(native().Calls, []string{"arch_prctl"})
+			own := slices.Concat(native().Calls, nativeModes().Calls, []string{"arch_prctl"})
 			for _, call := range p.Calls {
 				if !known(call) && !(foreign && slices.Contains(own, call)) {
 					t.Errorf("%s on %s: there is no call %s", name, a.Name, call)
