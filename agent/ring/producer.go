@@ -51,6 +51,7 @@ type Producer struct {
 
 	tail      uint64   // private copy of the shared word: this side never reads what it decides by from there
 	newest    []uint64 // per stream: position + 1 of its newest sample
+	lasts     []uint32 // of the part in progress: where the newest sample of each of its streams stands
 	beat      int64    // last heartbeat written
 	beatEvery int64
 	faults    uint64 // fault word
@@ -129,6 +130,7 @@ func NewProducer(cfg Config) (*Producer, error) {
 		latest:     unsafe.Add(base, latestOffset),
 		latestSize: uintptr(latestSizeFor(bodyMax)),
 		newest:     make([]uint64, len(t.streams)),
+		lasts:      make([]uint32, 0, len(t.streams)),
 		// Publishing writes the heartbeat too, but not for every batch: it is one more line to transfer.
 		beatEvery: int64(period) / 8,
 	}
@@ -202,11 +204,8 @@ func (p *Producer) Append(batch []Sample) error {
 	if len(batch) == 0 {
 		return nil
 	}
-	for i := range batch {
-		if s := &batch[i]; uint64(s.Stream) >= uint64(p.streams) || len(s.Body) > p.bodyMax {
-			return fmt.Errorf("publish sample %d of %d: stream %d of %d, body of %d bytes, at most %d",
-				i, len(batch), s.Stream, p.streams, len(s.Body), p.bodyMax)
-		}
+	if err := p.check(batch); err != nil {
+		return err
 	}
 	now := p.clock.NowAfter(batch[len(batch)-1].ReceiveTime)
 	// With at most half the ring in flight a reader always has the other half to read from.
@@ -219,6 +218,18 @@ func (p *Producer) Append(batch []Sample) error {
 	}
 	if now-p.beat > p.beatEvery {
 		p.setHeartbeat(now)
+	}
+	return nil
+}
+
+// check says what is wrong with a batch, before anything of it is stored.
+func (p *Producer) check(batch []Sample) error {
+	streams, bodyMax := uint64(p.streams), p.bodyMax
+	for i := range batch {
+		if s := &batch[i]; uint64(s.Stream) >= streams || len(s.Body) > bodyMax {
+			return fmt.Errorf("publish sample %d of %d: stream %d of %d, body of %d bytes, at most %d",
+				i, len(batch), s.Stream, streams, len(s.Body), bodyMax)
+		}
 	}
 	return nil
 }
@@ -252,25 +263,39 @@ func (p *Producer) Append(batch []Sample) error {
 // After a kill at any point the tail is as it was before the batch or after it: nothing of an unfinished batch counts as
 // published.
 
+// findNewest finds the last sample of each stream in the part. It stores to private memory only.
+func (p *Producer) findNewest(part []Sample) {
+	p.lasts = p.lasts[:0]
+	for i := len(part) - 1; i >= 0; i-- {
+		// What a stream has from earlier parts lies at or below the tail.
+		if newest := &p.newest[part[i].Stream]; *newest <= p.tail {
+			*newest = p.tail + uint64(i) + 1
+			p.lasts = append(p.lasts, uint32(i))
+		}
+	}
+}
+
 // announce declares which slots and which latest values are about to be overwritten.
 func (p *Producer) announce(part []Sample) {
-	next := p.tail
-	for i := range part {
-		next++
-		stream := part[i].Stream
-		p.newest[stream] = next
-		p.latestAt(stream).Begin = next
+	p.findNewest(part)
+	for _, i := range p.lasts {
+		p.latestAt(part[i].Stream).Begin = p.tail + uint64(i) + 1
 	}
-	atomic.StoreUint64(&p.header.Intent, next)
+	atomic.StoreUint64(&p.header.Intent, p.tail+uint64(len(part)))
 	_ = atomic.LoadUint64(&p.header.Intent)
 }
 
-// fill writes the samples into their slots, and each stream's newest one of the part into its latest value.
+// fill writes the samples into their slots, and each stream's newest one of the part into its latest value. What it is given
+// is what was announced, or the front of that.
 func (p *Producer) fill(part []Sample, now int64) {
-	next := p.tail
 	for i := range part {
-		next++
-		p.put(next, &part[i], now)
+		p.put(p.tail+uint64(i)+1, &part[i], now)
+	}
+	for _, i := range p.lasts {
+		if int(i) < len(part) {
+			s := &part[i]
+			writeSample(&p.latestAt(s.Stream).Slot, s, now)
+		}
 	}
 }
 
@@ -279,9 +304,6 @@ func (p *Producer) put(next uint64, s *Sample, now int64) {
 	slot := p.slotAt(next - 1)
 	slot.Marker = next
 	writeSample(slot, s, now)
-	if p.newest[s.Stream] == next {
-		writeSample(&p.latestAt(s.Stream).Slot, s, now)
-	}
 }
 
 // commit publishes what fill wrote.
@@ -290,11 +312,8 @@ func (p *Producer) commit(part []Sample) {
 	p.tail += uint64(len(part))
 	atomic.StoreUint64(&p.header.Tail, p.tail)
 	_ = atomic.LoadUint64(&p.header.Tail)
-	for i := range part {
-		stream := part[i].Stream
-		if next := first + uint64(i) + 1; p.newest[stream] == next {
-			p.latestAt(stream).Slot.Marker = next
-		}
+	for _, i := range p.lasts {
+		p.latestAt(part[i].Stream).Slot.Marker = first + uint64(i) + 1
 	}
 }
 
@@ -305,10 +324,17 @@ func writeSample(slot *slotLayout, s *Sample, now int64) {
 	slot.Counter = s.Counter
 	slot.SourceTime = s.SourceTime
 	slot.Flags = uint16(s.Flags)
-	slot.Length = uint16(len(s.Body))
+	n := len(s.Body)
+	slot.Length = uint16(n)
 	slot.ReceiveTime = s.ReceiveTime
 	slot.PublishTime = now
-	copy(unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(slot), slotHeadSize)), len(s.Body)), s.Body)
+	to, from := unsafe.Add(unsafe.Pointer(slot), slotHeadSize), unsafe.Pointer(unsafe.SliceData(s.Body))
+	if n == 8 {
+		// What classic CAN carries; a call of copy takes longer than all of the above.
+		*(*[8]byte)(to) = *(*[8]byte)(from)
+		return
+	}
+	copy(unsafe.Slice((*byte)(to), n), s.Body)
 }
 
 func (p *Producer) slotAt(pos uint64) *slotLayout {
