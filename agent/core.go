@@ -126,19 +126,6 @@ func (c *core) process(batch []loader.Record, again bool) error {
 	return nil
 }
 
-// lookUp finds stream, epoch and key of every record and lays the rest down as operations for the engine.
-func (c *core) lookUp(batch []loader.Record, again bool) int {
-	n := 0
-	for _, r := range batch {
-		if verdict := c.find(r, again, &c.jobs[n], &c.ops[n]); verdict != loader.Candidate {
-			c.tally[verdict]++
-			continue
-		}
-		n++
-	}
-	return n
-}
-
 // find judges what can be judged before the tag, and lays a candidate down in j and op. The filter has looked at all of it, but
 // epochs end and windows move between the two, and this side is the one that decides.
 func (c *core) find(r loader.Record, again bool, j *job, op *aead.Op) loader.Verdict {
@@ -170,6 +157,7 @@ func (c *core) find(r loader.Record, again bool, j *job, op *aead.Op) loader.Ver
 	}
 	j.stream, j.live, j.counter, j.pad, j.time = s, l, h.Counter, h.Pad, int64(r.TimeNS())
 	op.Key, op.Record = start.keys[s.source], r.Sealed()
+	s.learn(l, start)
 	return loader.Candidate
 }
 
@@ -185,38 +173,6 @@ func windowVerdict(v replay.Verdict, again bool) loader.Verdict {
 	default:
 		return loader.AgentTooOld
 	}
-}
-
-// commit takes the operations whose tag was right through window, accounts and plaintext rules, in order, and lays the
-// samples down for publication. Everything below the check of OK is authenticated; nothing above it moved any state.
-func (c *core) commit(n int, again bool) (samples int) {
-	for i := range n {
-		op, j := &c.ops[i], &c.jobs[i]
-		if !op.OK {
-			c.tally[loader.BadTag]++
-			continue
-		}
-		verdict, body, sourceTime := c.verified(j, op.Dst[:op.N], again)
-		c.tally[verdict]++
-		if verdict != loader.Accepted || j.stream.heartbeat {
-			continue
-		}
-		var flags ring.Flags
-		if j.gapBefore() {
-			flags |= ring.FlagGapBefore
-		}
-		if j.live.state.Number > j.stream.epoch {
-			flags |= ring.FlagFirstOfEpoch
-		}
-		c.account(j)
-		// Field by field: a composite literal would be built aside and copied, which costs 4 ns a frame.
-		x := &c.samples[samples]
-		x.Stream, x.Epoch, x.Counter, x.SourceTime = uint32(j.stream.Slot), j.live.state.Number, j.counter, sourceTime
-		x.Flags, x.ReceiveTime, x.Body = flags, j.time, body
-		c.owners[samples] = j.stream
-		samples++
-	}
-	return samples
 }
 
 // gapBefore says that the counter before this one has not verified, although this run of the node has used it.

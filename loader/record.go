@@ -47,6 +47,11 @@ func (r Record) SPDU() []byte { return r[recordAAD : recordAAD+r.SPDULen()] }
 // Sealed returns associated data (16 bytes: stream id, epoch, header), ciphertext and tag in one piece.
 func (r Record) Sealed() []byte { return r[recordHead : recordAAD+r.SPDULen()] }
 
+// SealedBy is Sealed for a caller that has read the length. It must have come from this record, and is not checked again.
+func (r Record) SealedBy(spduLen int) []byte {
+	return r[recordHead : recordAAD+spduLen]
+}
+
 // Head is the part of a record that every record has: its fields and the sealed PDU's header, without a check for each.
 type Head [recordAAD + headerLen]byte
 

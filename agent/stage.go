@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"github.com/cellward/cellward/agent/ring"
+	"github.com/cellward/cellward/crypto/aead"
+	"github.com/cellward/cellward/crypto/spdu"
+	"github.com/cellward/cellward/loader"
+	"github.com/cellward/cellward/replay"
+)
+
+// The two loops over a batch, before and after its tags. What they do themselves is what the frame of every day needs; for all
+// else, and wherever anything is not as expected, they ask find and verified, which state the rules.
+
+// lookUp finds stream, epoch and key of every record and lays the rest down as operations for the engine.
+func (c *core) lookUp(batch []loader.Record, again bool) int {
+	n := 0
+	for _, r := range batch {
+		j, op := &c.jobs[n&(BatchSize-1)], &c.ops[n&(BatchSize-1)]
+		if !c.findFast(r, j, op) {
+			if verdict := c.find(r, again, j, op); verdict != loader.Candidate {
+				c.tally[verdict]++
+				continue
+			}
+		}
+		n++
+	}
+	return n
+}
+
+// findFast is find for a sample behind its stream's highest counter for which the stream's lane has an answer.
+func (c *core) findFast(r loader.Record, j *job, op *aead.Op) bool {
+	h := r.Head()
+	slot := int(h.Slot())
+	if slot >= len(c.streams) {
+		return false
+	}
+	// The header is read once: what is judged here is what the job goes by, and the engine sees whether it was sealed so.
+	s, header, size := c.streams[slot], h.Header(), h.SPDULen()
+	l, counter := &s.lane, header>>16
+	if l.origin != h.Origin() || l.number != h.Epoch() || l.live == nil || counter-l.first > l.span ||
+		counter <= s.window.Highest() || !spdu.SampleFD(header, size) {
+		return false
+	}
+	j.stream, j.live, j.counter, j.pad, j.time = s, l.live, counter, uint8(header>>4&15), int64(h.TimeNS())
+	op.Key, op.Record = l.key, r.SealedBy(size)
+	return true
+}
+
+// commit takes the operations whose tag was right through window, accounts and plaintext rules, in order, and lays the
+// samples down for publication. Everything below the check of OK is authenticated; nothing above it moved any state.
+func (c *core) commit(n int, again bool) (samples int) {
+	accepted := uint64(0)
+	for i := range n {
+		op, j := &c.ops[i], &c.jobs[i]
+		if !op.OK {
+			c.tally[loader.BadTag]++
+			continue
+		}
+		// Field by field: a composite literal would be built aside and copied, which costs 4 ns a frame.
+		x := &c.samples[samples]
+		s := j.stream
+		if j.live == s.lane.live && j.counter <= s.lane.easy && j.counter == s.window.Highest()+1 {
+			if sourceTime, length, ok := spdu.SampleTextFD(&c.text[i], op.N, j.pad); ok && c.next(s, j) {
+				accepted++
+				x.Stream, x.Epoch, x.Counter, x.SourceTime = uint32(s.Slot), s.lane.number, j.counter, sourceTime
+				x.Flags, x.ReceiveTime = 0, j.time
+				x.Body = c.text[i][4 : 4+length]
+				c.owners[samples] = s
+				samples++
+				continue
+			}
+		}
+		verdict, body, sourceTime := c.verified(j, op.Dst[:op.N], again)
+		c.tally[verdict]++
+		if verdict == loader.Accepted && !s.heartbeat {
+			var flags ring.Flags
+			if j.gapBefore() {
+				flags |= ring.FlagGapBefore
+			}
+			if j.live.state.Number > s.epoch {
+				flags |= ring.FlagFirstOfEpoch
+			}
+			c.account(j)
+			x.Stream, x.Epoch, x.Counter, x.SourceTime = uint32(s.Slot), j.live.state.Number, j.counter, sourceTime
+			x.Flags, x.ReceiveTime, x.Body = flags, j.time, body
+			c.owners[samples] = s
+			samples++
+		}
+		c.ease(s)
+	}
+	c.tally[loader.Accepted] += accepted
+	return samples
+}
+
+// next commits and accounts a sample that is next in its stream's order, within what the lane may do by itself. It is what
+// verified and account do then: no gap lies before it, the epoch goes on, and no ceiling is near.
+func (c *core) next(s *stream, j *job) bool {
+	// Counted before it is committed, committed before it is published. A kill in between is counted as a loss that may not
+	// have been one (the frame is read again), and a loss is never left out.
+	s.shared.Committed.Store(s.shared.Committed.Load() + 1)
+	if s.window.Commit(j.counter) != replay.Fresh {
+		return false // the memory is not as it was left; verified says what to make of it
+	}
+	s.shared.HighestHint.Store(j.counter)
+	if n := s.node; j.counter > n.verified {
+		n.verified = j.counter
+		n.known.HighestVerified.Store(j.counter)
+	}
+	if !s.gaps.InOrder(j.counter, j.time) {
+		c.collect(s, s.gaps.Frame(j.counter, j.time, c.reports[:0]))
+	}
+	return true
+}
