@@ -185,6 +185,7 @@ func (p *Producer) Publish(batch []Sample) error {
 
 // Wake wakes the readers that wait. Nobody but a connected reader can wait: the server counts a reader before it hands the
 // memory over, so a reader that is not counted here maps the ring after the tail was stored and sees it without being woken.
+// The lock is a full barrier: the tail has left this processor before the readers are counted.
 func (p *Producer) Wake() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -237,19 +238,17 @@ func (p *Producer) check(batch []Sample) error {
 // The order of stores, on which every reader relies:
 //
 //	announce  latest[].begin   plain stores
-//	          intent           atomic store (release)
-//	          intent           atomic load  (acquire), value unused
+//	          intent           storeBetween
 //	fill      slots, latest[]  plain stores
-//	commit    tail             atomic store (release)
-//	          tail             atomic load  (acquire), value unused
+//	commit    tail             storeBetween
 //	          latest[].marker  plain stores
 //
-// Go's atomic store is a store-release and its atomic load a load-acquire. A release store holds back what comes before
+// storeBetween is an atomic store (release) and an atomic load (acquire) whose value is not used. Go's atomic store is a store-release and its atomic load a load-acquire. A release store holds back what comes before
 // it but not what comes after, so alone it would let the plain stores of fill run ahead of the intent. On arm64 these
 // operations are STLR and LDAR: an STLR is ordered before a later LDAR (RCsc), an LDAR before everything after it. The
 // load after the store is therefore what makes it a barrier to both sides; LDAR is never elided by the compiler because
-// it is part of the chain of memory operations. On amd64 the atomic store is XCHG, a full barrier, and stores stay in
-// order anyway.
+// it is part of the chain of memory operations. On amd64 it is a plain store: the processor keeps stores in order, and the
+// compiler keeps those to memory, for the same reason.
 //
 // A ring reader loads tail, then the slot, then intent, each with acquire. If any word of the slot came from a later
 // turn of the ring, the intent of that turn was stored before it and so is seen by the reader's later load: the reader
@@ -281,8 +280,7 @@ func (p *Producer) announce(part []Sample) {
 	for _, i := range p.lasts {
 		p.latestAt(part[i].Stream).Begin = p.tail + uint64(i) + 1
 	}
-	atomic.StoreUint64(&p.header.Intent, p.tail+uint64(len(part)))
-	_ = atomic.LoadUint64(&p.header.Intent)
+	storeBetween(&p.header.Intent, p.tail+uint64(len(part)))
 }
 
 // fill writes the samples into their slots, and each stream's newest one of the part into its latest value. What it is given
@@ -310,8 +308,7 @@ func (p *Producer) put(next uint64, s *Sample, now int64) {
 func (p *Producer) commit(part []Sample) {
 	first := p.tail
 	p.tail += uint64(len(part))
-	atomic.StoreUint64(&p.header.Tail, p.tail)
-	_ = atomic.LoadUint64(&p.header.Tail)
+	storeBetween(&p.header.Tail, p.tail)
 	for _, i := range p.lasts {
 		p.latestAt(part[i].Stream).Slot.Marker = first + uint64(i) + 1
 	}
