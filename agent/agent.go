@@ -312,6 +312,11 @@ func (a *Agent) serveRings(ctx context.Context, poller *loader.Poller, saves *sa
 			b.Candidates().Release()
 			idle = idle && n == 0 && started == 0
 		}
+		if idle {
+			a.mu.Lock()
+			a.core.wake()
+			a.mu.Unlock()
+		}
 		if now := time.Now(); !now.Before(nextTick) {
 			nextTick = now.Add(tickEvery)
 			full := !now.Before(nextReport)

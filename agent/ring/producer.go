@@ -56,6 +56,7 @@ type Producer struct {
 	beatEvery int64
 	faults    uint64 // fault word
 	finished  bool   // nothing more is published
+	silent    bool   // something was appended of which nobody was told
 
 	listeners atomic.Int32 // readers that may be waiting; the server counts them
 }
@@ -183,12 +184,16 @@ func (p *Producer) Publish(batch []Sample) error {
 	return err
 }
 
-// Wake wakes the readers that wait. Nobody but a connected reader can wait: the server counts a reader before it hands the
+// Wake wakes the readers that wait, if anything was appended since they were woken last. Nobody but a connected reader can wait: the server counts a reader before it hands the
 // memory over, so a reader that is not counted here maps the ring after the tail was stored and sees it without being woken.
 // The lock is a full barrier: the tail has left this processor before the readers are counted.
 func (p *Producer) Wake() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if !p.silent {
+		return
+	}
+	p.silent = false
 	if p.base != nil && p.listeners.Load() > 0 {
 		wakeShared(tailFutex(p.header))
 	}
@@ -217,10 +222,22 @@ func (p *Producer) Append(batch []Sample) error {
 		p.commit(part)
 		batch = batch[len(part):]
 	}
+	p.silent = true
+	p.fetchAhead()
 	if now-p.beat > p.beatEvery {
 		p.setHeartbeat(now)
 	}
 	return nil
+}
+
+// aheadMost is how many slots are fetched ahead: as many as a batch of the agent has.
+const aheadMost = 64
+
+// fetchAhead asks for the slots that come next, as far as they lie in one piece, while the caller is busy with his next batch:
+// a ring does not fit into the caches near the processor, and every slot has last been touched a turn of the ring ago.
+func (p *Producer) fetchAhead() {
+	n := min(p.slotCount-p.tail&(p.slotCount-1), aheadMost)
+	prefetch(unsafe.Pointer(p.slotAt(p.tail)), p.slotSize, int(n))
 }
 
 // check says what is wrong with a batch, before anything of it is stored.
