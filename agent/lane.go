@@ -18,6 +18,7 @@ type lane struct {
 	first  uint64
 	span   uint64
 	number uint32
+	index  uint32 // of the stream, in the ring
 	live   *liveEpoch
 	key    *aead.Key
 	// easy is a counter up to which a frame of live, if it is next in order, changes nothing but the counts: live is the newest
@@ -41,7 +42,7 @@ func (s *stream) learn(l *liveEpoch, start *liveStart) {
 	}
 	s.lane = lane{
 		origin: loader.OriginOf(uint32(s.Interface.Index), s.ID), first: first, span: last - first,
-		number: l.state.Number, live: l, key: start.keys[s.source],
+		number: l.state.Number, index: uint32(s.Slot), live: l, key: start.keys[s.source],
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"github.com/cellward/cellward/crypto/aead"
 	"github.com/cellward/cellward/crypto/spdu"
 	"github.com/cellward/cellward/loader"
-	"github.com/cellward/cellward/replay"
 )
 
 // The two loops over a batch, before and after its tags. What they do themselves is what the frame of every day needs; for all
@@ -51,6 +50,7 @@ func (c *core) findFast(r loader.Record, j *job, op *aead.Op) bool {
 // commit takes the operations whose tag was right through window, accounts and plaintext rules, in order, and lays the
 // samples down for publication. Everything below the check of OK is authenticated; nothing above it moved any state.
 func (c *core) commit(n int, again bool) (samples int) {
+	c.readTexts(n)
 	accepted := uint64(0)
 	for i := range n {
 		op, j := &c.ops[i], &c.jobs[i]
@@ -58,19 +58,28 @@ func (c *core) commit(n int, again bool) (samples int) {
 			c.tally[loader.BadTag]++
 			continue
 		}
+		s, counter := j.stream, j.counter
 		// Field by field: a composite literal would be built aside and copied, which costs 4 ns a frame.
 		x := &c.samples[samples]
-		s := j.stream
-		if j.live == s.lane.live && j.counter <= s.lane.easy && j.counter == s.window.Highest()+1 {
-			if sourceTime, length, ok := spdu.SampleTextFD(&c.text[i], op.N, j.pad); ok && c.next(s, j) {
-				accepted++
-				x.Stream, x.Epoch, x.Counter, x.SourceTime = uint32(s.Slot), s.lane.number, j.counter, sourceTime
-				x.Flags, x.ReceiveTime = 0, j.time
-				x.Body = c.text[i][4 : 4+length]
-				c.owners[samples] = s
-				samples++
-				continue
+		if word, next := s.window.Next(counter); next && j.live == s.lane.live && counter <= s.lane.easy && j.length >= 0 {
+			// What verified and account do for such a frame: it goes on where its stream is, no gap lies before it, and no
+			// ceiling is near. Counted before it is committed, as there.
+			s.shared.Committed.Store(s.shared.Committed.Load() + 1)
+			s.window.CommitNext(counter, word)
+			s.shared.HighestHint.Store(counter)
+			if counter > s.node.verified {
+				s.node.verified = counter
+				s.node.known.HighestVerified.Store(counter)
 			}
+			if !s.gaps.InOrder(counter, j.time) {
+				c.collect(s, s.gaps.Frame(counter, j.time, c.reports[:0]))
+			}
+			x.Stream, x.Epoch, x.Counter, x.SourceTime = s.lane.index, s.lane.number, counter, j.sourceTime
+			x.Flags, x.ReceiveTime, x.Body = 0, j.time, c.text[i][textHead:textHead+int(j.length)]
+			c.owners[samples] = s
+			samples++
+			accepted++
+			continue
 		}
 		verdict, body, sourceTime := c.verified(j, op.Dst[:op.N], again)
 		c.tally[verdict]++
@@ -83,7 +92,7 @@ func (c *core) commit(n int, again bool) (samples int) {
 				flags |= ring.FlagFirstOfEpoch
 			}
 			c.account(j)
-			x.Stream, x.Epoch, x.Counter, x.SourceTime = uint32(s.Slot), j.live.state.Number, j.counter, sourceTime
+			x.Stream, x.Epoch, x.Counter, x.SourceTime = uint32(s.Slot), j.live.state.Number, counter, sourceTime
 			x.Flags, x.ReceiveTime, x.Body = flags, j.time, body
 			c.owners[samples] = s
 			samples++
@@ -94,22 +103,18 @@ func (c *core) commit(n int, again bool) (samples int) {
 	return samples
 }
 
-// next commits and accounts a sample that is next in its stream's order, within what the lane may do by itself. It is what
-// verified and account do then: no gap lies before it, the epoch goes on, and no ceiling is near.
-func (c *core) next(s *stream, j *job) bool {
-	// Counted before it is committed, committed before it is published. A kill in between is counted as a loss that may not
-	// have been one (the frame is read again), and a loss is never left out.
-	s.shared.Committed.Store(s.shared.Committed.Load() + 1)
-	if s.window.Commit(j.counter) != replay.Fresh {
-		return false // the memory is not as it was left; verified says what to make of it
+// textHead is what lies in front of the body of a sample: the source time.
+const textHead = 4
+
+// readTexts reads the plaintexts as samples, in a loop of its own because of the registers that a call takes.
+func (c *core) readTexts(n int) {
+	for i := range n {
+		j := &c.jobs[i]
+		j.length = -1
+		if op := &c.ops[i]; op.OK {
+			if sourceTime, length, ok := spdu.SampleTextFD(&c.text[i], op.N, j.pad); ok {
+				j.sourceTime, j.length = sourceTime, int8(length)
+			}
+		}
 	}
-	s.shared.HighestHint.Store(j.counter)
-	if n := s.node; j.counter > n.verified {
-		n.verified = j.counter
-		n.known.HighestVerified.Store(j.counter)
-	}
-	if !s.gaps.InOrder(j.counter, j.time) {
-		c.collect(s, s.gaps.Frame(j.counter, j.time, c.reports[:0]))
-	}
-	return true
 }

@@ -170,18 +170,6 @@ func (w *Window) Check(counter uint64) Verdict {
 // every honest frame too old. It must be called before the frame is published,
 // so that a crash between the two loses a sample and never doubles one.
 func (w *Window) Commit(counter uint64) Verdict {
-	if counter == w.highest+1 && counter&bitsMask != 0 && counter <= MaxCounter {
-		// The frame of every day: the next one, in the word of the last. look
-		// says the same, and all else about a word that is not as it should be.
-		p := &w.words[counter>>bitsShift%WordCount]
-		word := atomic.LoadUint64(p)
-		if word>>32 == counter>>nameShift&nameMask && word>>(counter&bitsMask)&1 == 0 {
-			storeRelease(p, word|1<<(counter&bitsMask))
-			w.highest = counter
-			w.storeHint()
-			return Fresh
-		}
-	}
 	v, word := w.look(counter)
 	if v != Fresh {
 		return v
@@ -192,6 +180,22 @@ func (w *Window) Commit(counter uint64) Verdict {
 		w.storeHint()
 	}
 	return Fresh
+}
+
+// Next says that counter, which CheckRange has let pass, is the one behind the
+// highest, and in the same word: the frame of every day. word is for CommitNext.
+// For any other counter, and for a word that is not as it was left, it returns
+// false, and Commit has the answer.
+func (w *Window) Next(counter uint64) (word uint64, ok bool) {
+	word = atomic.LoadUint64(&w.words[counter>>bitsShift%WordCount])
+	return word, counter == w.highest+1 && word>>32 == counter>>nameShift&nameMask && word>>(counter&bitsMask)&1 == 0
+}
+
+// CommitNext is Commit for a counter that Next has just said is next.
+func (w *Window) CommitNext(counter, word uint64) {
+	storeRelease(&w.words[counter>>bitsShift%WordCount], word|1<<(counter&bitsMask))
+	w.highest = counter
+	w.storeHint()
 }
 
 // look returns the verdict and, if it is Fresh, the word as it stands for the
