@@ -4,7 +4,6 @@ package agent
 
 import (
 	"github.com/cellward/cellward/agent/ring"
-	"github.com/cellward/cellward/crypto/aead"
 	"github.com/cellward/cellward/crypto/spdu"
 	"github.com/cellward/cellward/loader"
 )
@@ -15,36 +14,30 @@ import (
 // lookUp finds stream, epoch and key of every record and lays the rest down as operations for the engine.
 func (c *core) lookUp(batch []loader.Record, again bool) int {
 	n := 0
+	streams := c.streams
 	for _, r := range batch {
 		j, op := &c.jobs[n&(BatchSize-1)], &c.ops[n&(BatchSize-1)]
-		if !c.findFast(r, j, op) {
-			if verdict := c.find(r, again, j, op); verdict != loader.Candidate {
-				c.tally[verdict]++
+		h := r.Head()
+		if slot := h.Slot(); int(slot) < len(streams) {
+			// The header is read once: what is judged here is what the job goes by, and the engine sees whether it was
+			// sealed so. A counter above the highest is fresh.
+			s, header, size := streams[slot], h.Header(), h.SPDULen()
+			l, counter := &s.lane, header>>16
+			if l.origin == h.Origin() && l.number == h.Epoch() && l.live != nil && counter-l.first <= l.span &&
+				counter > s.window.Highest() && spdu.SampleFD(header, size) {
+				j.stream, j.live, j.counter, j.pad, j.time = s, l.live, counter, uint8(header>>4&15), int64(h.TimeNS())
+				op.Key, op.Record = l.key, r.SealedBy(size)
+				n++
 				continue
 			}
+		}
+		if verdict := c.find(r, again, j, op); verdict != loader.Candidate {
+			c.tally[verdict]++
+			continue
 		}
 		n++
 	}
 	return n
-}
-
-// findFast is find for a sample behind its stream's highest counter for which the stream's lane has an answer.
-func (c *core) findFast(r loader.Record, j *job, op *aead.Op) bool {
-	h := r.Head()
-	slot := int(h.Slot())
-	if slot >= len(c.streams) {
-		return false
-	}
-	// The header is read once: what is judged here is what the job goes by, and the engine sees whether it was sealed so.
-	s, header, size := c.streams[slot], h.Header(), h.SPDULen()
-	l, counter := &s.lane, header>>16
-	if l.origin != h.Origin() || l.number != h.Epoch() || l.live == nil || counter-l.first > l.span ||
-		counter <= s.window.Highest() || !spdu.SampleFD(header, size) {
-		return false
-	}
-	j.stream, j.live, j.counter, j.pad, j.time = s, l.live, counter, uint8(header>>4&15), int64(h.TimeNS())
-	op.Key, op.Record = l.key, r.SealedBy(size)
-	return true
 }
 
 // commit takes the operations whose tag was right through window, accounts and plaintext rules, in order, and lays the

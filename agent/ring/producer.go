@@ -304,7 +304,10 @@ func (p *Producer) announce(part []Sample) {
 // is what was announced, or the front of that.
 func (p *Producer) fill(part []Sample, now int64) {
 	for i := range part {
-		p.put(p.tail+uint64(i)+1, &part[i], now)
+		next := p.tail + uint64(i) + 1
+		slot := p.slotAt(next - 1)
+		slot.Marker = next
+		writeSample(slot, &part[i], now)
 	}
 	for _, i := range p.lasts {
 		if int(i) < len(part) {
@@ -312,13 +315,6 @@ func (p *Producer) fill(part []Sample, now int64) {
 			writeSample(&p.latestAt(s.Stream).Slot, s, now)
 		}
 	}
-}
-
-// put writes the sample at position next - 1.
-func (p *Producer) put(next uint64, s *Sample, now int64) {
-	slot := p.slotAt(next - 1)
-	slot.Marker = next
-	writeSample(slot, s, now)
 }
 
 // commit publishes what fill wrote.
