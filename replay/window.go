@@ -183,11 +183,14 @@ func (w *Window) Commit(counter uint64) Verdict {
 }
 
 // Next says that counter, which CheckRange has let pass, is the one behind the
-// highest, and in the same word: the frame of every day. word is for CommitNext.
-// For any other counter, and for a word that is not as it was left, it returns
-// false, and Commit has the answer.
+// highest: the frame of every day. word is for CommitNext. For any other
+// counter, and for a word that is not as it was left, it returns false, and
+// Commit has the answer.
 func (w *Window) Next(counter uint64) (word uint64, ok bool) {
 	word = atomic.LoadUint64(&w.words[counter>>bitsShift%WordCount])
+	if counter&bitsMask == 0 {
+		word = counter >> nameShift << 32 // the first of its word; see look
+	}
 	return word, counter == w.highest+1 && word>>32 == counter>>nameShift&nameMask && word>>(counter&bitsMask)&1 == 0
 }
 
