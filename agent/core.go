@@ -77,9 +77,6 @@ type job struct {
 	counter uint64
 	pad     uint8
 	time    int64
-	// sourceTime and length are those of the body, if the plaintext is that of a sample; else length is -1.
-	sourceTime uint32
-	length     int8
 }
 
 func newCore(engine aead.Engine, set *policy.Set, state *epoch.State, t Tables, out publisher) *core {

@@ -3,6 +3,8 @@
 package agent
 
 import (
+	"encoding/binary"
+
 	"github.com/cellward/cellward/agent/ring"
 	"github.com/cellward/cellward/crypto/spdu"
 	"github.com/cellward/cellward/loader"
@@ -43,7 +45,6 @@ func (c *core) lookUp(batch []loader.Record, again bool) int {
 // commit takes the operations whose tag was right through window, accounts and plaintext rules, in order, and lays the
 // samples down for publication. Everything below the check of OK is authenticated; nothing above it moved any state.
 func (c *core) commit(n int, again bool) (samples int) {
-	c.readTexts(n)
 	accepted := uint64(0)
 	for i := range n {
 		op, j := &c.ops[i], &c.jobs[i]
@@ -51,63 +52,59 @@ func (c *core) commit(n int, again bool) (samples int) {
 			c.tally[loader.BadTag]++
 			continue
 		}
-		s, counter := j.stream, j.counter
-		// Field by field: a composite literal would be built aside and copied, which costs 4 ns a frame.
-		x := &c.samples[samples]
-		if word, next := s.window.Next(counter); next && j.live == s.lane.live && counter <= s.lane.easy && j.length >= 0 {
-			// What verified and account do for such a frame: it goes on where its stream is, no gap lies before it, and no
-			// ceiling is near. Counted before it is committed, as there.
-			s.shared.Committed.Store(s.shared.Committed.Load() + 1)
-			s.window.CommitNext(counter, word)
-			s.shared.HighestHint.Store(counter)
-			if counter > s.node.verified {
-				s.node.verified = counter
-				s.node.known.HighestVerified.Store(counter)
-			}
-			if !s.gaps.InOrder(counter, j.time) {
-				c.collect(s, s.gaps.Frame(counter, j.time, c.reports[:0]))
-			}
-			x.Stream, x.Epoch, x.Counter, x.SourceTime = s.lane.index, s.lane.number, counter, j.sourceTime
-			x.Flags, x.ReceiveTime, x.Body = 0, j.time, c.text[i][textHead:textHead+int(j.length)]
-			c.owners[samples] = s
-			samples++
-			accepted++
+		s, counter, text := j.stream, j.counter, &c.text[i]
+		word, next := s.window.Next(counter)
+		length := spdu.SampleTextFD(text, op.N, j.pad)
+		if !next || j.live != s.lane.live || counter > s.lane.easy || length < 0 {
+			samples += c.commitByRules(i, samples, again)
 			continue
 		}
-		verdict, body, sourceTime := c.verified(j, op.Dst[:op.N], again)
-		c.tally[verdict]++
-		if verdict == loader.Accepted && !s.heartbeat {
-			var flags ring.Flags
-			if j.gapBefore() {
-				flags |= ring.FlagGapBefore
-			}
-			if j.live.state.Number > s.epoch {
-				flags |= ring.FlagFirstOfEpoch
-			}
-			c.account(j)
-			x.Stream, x.Epoch, x.Counter, x.SourceTime = uint32(s.Slot), j.live.state.Number, counter, sourceTime
-			x.Flags, x.ReceiveTime, x.Body = flags, j.time, body
-			c.owners[samples] = s
-			samples++
+		// What verified and account do for such a frame: it goes on where its stream is, no gap lies before it, and no ceiling
+		// is near. Counted before it is committed, as there.
+		s.shared.Committed.Store(s.shared.Committed.Load() + 1)
+		s.window.CommitNext(counter, word)
+		s.shared.HighestHint.Store(counter)
+		if counter > s.node.verified {
+			s.node.verified = counter
+			s.node.known.HighestVerified.Store(counter)
 		}
-		c.ease(s)
+		if !s.gaps.InOrder(counter, j.time) {
+			c.collect(s, s.gaps.Frame(counter, j.time, c.reports[:0]))
+		}
+		// Field by field: a composite literal would be built aside and copied, which costs 4 ns a frame.
+		x := &c.samples[samples]
+		x.Stream, x.Epoch, x.Counter, x.SourceTime = s.lane.index, s.lane.number, counter, binary.LittleEndian.Uint32(text[:])
+		x.Flags, x.ReceiveTime, x.Body = 0, j.time, text[spdu.SourceTimeSize:spdu.SourceTimeSize+length]
+		c.owners[samples] = s
+		samples++
+		accepted++
 	}
 	c.tally[loader.Accepted] += accepted
 	return samples
 }
 
-// textHead is what lies in front of the body of a sample: the source time.
-const textHead = 4
-
-// readTexts reads the plaintexts as samples, in a loop of its own because of the registers that a call takes.
-func (c *core) readTexts(n int) {
-	for i := range n {
-		j := &c.jobs[i]
-		j.length = -1
-		if op := &c.ops[i]; op.OK {
-			if sourceTime, length, ok := spdu.SampleTextFD(&c.text[i], op.N, j.pad); ok {
-				j.sourceTime, j.length = sourceTime, int8(length)
-			}
-		}
+// commitByRules is commit for one operation whose tag was right. It lays down its sample behind the others, if it is one, and
+// returns how many that are.
+func (c *core) commitByRules(i, samples int, again bool) int {
+	op, j := &c.ops[i], &c.jobs[i]
+	s := j.stream
+	defer c.ease(s)
+	verdict, body, sourceTime := c.verified(j, op.Dst[:op.N], again)
+	c.tally[verdict]++
+	if verdict != loader.Accepted || s.heartbeat {
+		return 0
 	}
+	x := &c.samples[samples]
+	x.Flags = 0
+	if j.gapBefore() {
+		x.Flags |= ring.FlagGapBefore
+	}
+	if j.live.state.Number > s.epoch {
+		x.Flags |= ring.FlagFirstOfEpoch
+	}
+	c.account(j)
+	x.Stream, x.Epoch, x.Counter, x.SourceTime = uint32(s.Slot), j.live.state.Number, j.counter, sourceTime
+	x.ReceiveTime, x.Body = j.time, body
+	c.owners[samples] = s
+	return 1
 }

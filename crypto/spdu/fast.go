@@ -15,20 +15,18 @@ func SampleFD(header uint64, size int) bool {
 }
 
 // SampleTextFD reads the decrypted plaintext of a sample on CAN FD: the first n bytes of text, as the frame had it, of which
-// pad are padding. The body is text[4:4+length]. It must be called only after the tag has verified; ok is false if ParseSample
-// would not take it.
-func SampleTextFD(text *[fdLargeText]byte, n int, pad uint8) (sourceTime uint32, length int, ok bool) {
-	if n != fdMidText && n != fdLargeText {
-		s, err := ParseSample(text[:min(max(n, 0), fdLargeText)], pad)
-		return s.SourceTime, len(s.Body), err == nil
+// pad are padding. The source time is at its front, and length bytes of body follow. It must be called only after the tag has
+// verified; length is negative if ParseSample would not take it, and for any n that is not the length of such a plaintext.
+func SampleTextFD(text *[fdLargeText]byte, n int, pad uint8) (length int) {
+	if n&15 != fdSmallText || uint(n) > fdLargeText { // 8, 24, 40
+		return -1
 	}
-	// The last 16 bytes, of which the last pad are zero: shifted out is what is before them. pad is at most MaxPad.
-	tail := text[n-16 : n]
-	low, high := binary.LittleEndian.Uint64(tail), binary.LittleEndian.Uint64(tail[8:])
+	// The last 16 bytes, of which the last pad must be zero: what is before them is shifted out. Of the shortest text there are
+	// eight, and a longer pad than that leaves no room for a source time.
+	high, low := binary.LittleEndian.Uint64(text[n-8:]), binary.LittleEndian.Uint64(text[max(n-16, 0):])
 	bits := 8 * uint(pad&MaxPad)
-	or := high >> (64 - min(bits, 64))
-	if bits > 64 {
-		or |= low >> (128 - bits)
+	if high>>(64-min(bits, 64))|low>>(128-max(bits, 64)) != 0 {
+		return -1
 	}
-	return binary.LittleEndian.Uint32(text[:]), n - int(pad&MaxPad) - sourceTimeSize, or == 0
+	return n - int(pad) - SourceTimeSize
 }

@@ -24,25 +24,31 @@ func TestSampleFD(t *testing.T) {
 }
 
 // TestSampleTextFD compares the fast reading with ParseSample, for every length and pad, with one byte that is not zero at
-// every place, and with several.
+// every place, and with several. Lengths that no frame has are refused.
 func TestSampleTextFD(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	var text [fdLargeText]byte
-	for n := range fdLargeText + 1 {
+	for n := -1; n <= fdLargeText+1; n++ {
 		for pad := range uint8(MaxPad + 1) {
-			for place := range n + 40 {
+			for place := range max(n, 0) + 40 {
 				clear(text[:])
 				if place < n {
-					text[place] = 1 << (place % 8)
+					text[min(place, fdLargeText-1)] = 1 << (place % 8)
 				} else {
 					for range place - n {
 						text[r.IntN(len(text))] = byte(r.Uint32())
 					}
 				}
+				length := SampleTextFD(&text, n, pad)
+				if n != fdSmallText && n != fdMidText && n != fdLargeText {
+					if length >= 0 {
+						t.Fatalf("%d bytes, pad %d: %d", n, pad, length)
+					}
+					continue
+				}
 				s, err := ParseSample(text[:n], pad)
-				source, length, ok := SampleTextFD(&text, n, pad)
-				if ok != (err == nil) || ok && (source != s.SourceTime || length != len(s.Body)) {
-					t.Fatalf("%d bytes, pad %d: %d, %d, %v; ParseSample says %+v, %v", n, pad, source, length, ok, s, err)
+				if (length >= 0) != (err == nil) || err == nil && length != len(s.Body) {
+					t.Fatalf("%d bytes, pad %d: %d; ParseSample says %+v, %v", n, pad, length, s, err)
 				}
 			}
 		}
