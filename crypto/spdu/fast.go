@@ -2,7 +2,10 @@
 
 package spdu
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 // The two functions below say for a sample on CAN FD what Parse and ParseSample say, for a caller that has millions of them a
 // second and goes to those for everything else. They allocate nothing and return no errors.
@@ -21,11 +24,13 @@ func SampleTextFD(text *[fdLargeText]byte, n int, pad uint8) (length int) {
 	if n&15 != fdSmallText || uint(n) > fdLargeText { // 8, 24, 40
 		return -1
 	}
-	// The last 16 bytes, of which the last pad must be zero: what is before them is shifted out. Of the shortest text there are
-	// eight, and a longer pad than that leaves no room for a source time.
-	high, low := binary.LittleEndian.Uint64(text[n-8:]), binary.LittleEndian.Uint64(text[max(n-16, 0):])
-	bits := 8 * uint(pad&MaxPad)
-	if high>>(64-min(bits, 64))|low>>(128-max(bits, 64)) != 0 {
+	// The last pad bytes are zero if so many zeros lead, read from the end. Of the shortest text there are no more than eight,
+	// and a longer pad than that leaves no room for a source time.
+	zeros := bits.LeadingZeros64(binary.LittleEndian.Uint64(text[n-8:]))
+	if zeros == 64 {
+		zeros += bits.LeadingZeros64(binary.LittleEndian.Uint64(text[max(n-16, 0):]))
+	}
+	if zeros < 8*int(pad) {
 		return -1
 	}
 	return n - int(pad) - SourceTimeSize
