@@ -466,6 +466,11 @@ func (a *Agent) serveRings(ctx context.Context, saves *saver) error {
 			b.Candidates().Release()
 			idle = idle && n == 0 && started == 0
 		}
+		if idle {
+			a.mu.Lock()
+			a.core.wake()
+			a.mu.Unlock()
+		}
 		if now := time.Now(); !now.Before(nextTick) {
 			nextTick = now.Add(tickEvery)
 			full := !now.Before(nextReport)

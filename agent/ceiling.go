@@ -106,6 +106,7 @@ func (c *core) raise(s *stream, counter uint64, now int64) bool {
 		c.ceilings.settled(c.ceilings.wanted)
 		return true
 	}
+	c.wake() // a disk takes long
 	if !c.ceilings.save() {
 		c.ceilings.failed = now
 		return false

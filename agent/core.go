@@ -27,7 +27,8 @@ type Tables struct {
 	Counters []loader.Counters   // by interface slot
 }
 
-// publisher takes verified samples. Append returns after every reader can see the whole batch; Wake wakes those that wait.
+// publisher takes verified samples. Append returns after every reader can see the whole batch; Wake wakes those that wait, if
+// there is anything to tell them.
 type publisher interface {
 	Append(batch []ring.Sample) error
 	Wake()
@@ -47,12 +48,16 @@ type core struct {
 	nodes   []*node
 	streams []*stream // by position in the set and in the ring's stream table
 	bySlot  []*stream // by slot of the pinned tables; nil where there is none
-	out     publisher
+	// nobody stands where there is none; its lane answers nothing.
+	nobody stream
+	out    publisher
 	// state is what is saved; ceilings say how far it reaches.
 	state    *epoch.State
 	ceilings ceilings
 	// fresh says that the windows were lost and filled up to the ceilings.
 	fresh bool
+	// held counts the batches since readers were woken.
+	held int
 	// dirty says that the state changed and wants to be saved.
 	dirty bool
 	// gaps are the deletions found since they were last taken.
@@ -133,8 +138,8 @@ func (c *core) process(batch []loader.Record, again bool) error {
 		p := &c.owners[i].shared.Published
 		p.Store(p.Load() + 1)
 	}
-	if samples > 0 {
-		c.out.Wake()
+	if c.held++; len(batch) < BatchSize || c.held == wakeEvery {
+		c.wake()
 	}
 	counters := &c.tables.Counters[batch[0].Iface()]
 	for v, k := range c.tally {
@@ -143,20 +148,6 @@ func (c *core) process(batch []loader.Record, again bool) error {
 		}
 	}
 	return nil
-}
-
-// lookUp finds stream, epoch and key of every record and lays the rest down as operations for the engine.
-func (c *core) lookUp(batch []loader.Record, again bool) int {
-	n := 0
-	for _, r := range batch {
-		if verdict := c.find(r, again, &c.jobs[n], &c.ops[n]); verdict != loader.Candidate {
-			c.tally[verdict]++
-			c.refused(r.Slot(), verdict)
-			continue
-		}
-		n++
-	}
-	return n
 }
 
 // find judges what can be judged before the tag, and lays a candidate down in j and op. The filter has looked at all of it, but
@@ -187,7 +178,19 @@ func (c *core) find(r loader.Record, again bool, j *job, op *aead.Op) loader.Ver
 	}
 	j.stream, j.live, j.counter, j.pad, j.time = s, l, h.Counter, h.Pad, int64(r.TimeNS())
 	op.Key, op.Record = start.keys[s.source], r.Sealed()
+	s.learn(l, start)
 	return loader.Candidate
+}
+
+// wakeEvery is how many batches are published at most before readers are woken. A full batch comes from a ring that holds more,
+// so there is work to go on with, and waking takes as long as a third of a batch whether anybody sleeps or not. A reader that
+// sleeps through it would not have caught up any sooner by much: eight batches are about 10 µs.
+const wakeEvery = 8
+
+// wake tells readers what was published, at once. Whoever has taken all there is calls it, and who is about to wait.
+func (c *core) wake() {
+	c.held = 0
+	c.out.Wake()
 }
 
 func windowVerdict(v replay.Verdict, again bool) loader.Verdict {
@@ -202,40 +205,6 @@ func windowVerdict(v replay.Verdict, again bool) loader.Verdict {
 	default:
 		return loader.AgentTooOld
 	}
-}
-
-// commit takes the operations whose tag was right through window, accounts and plaintext rules, in order, and lays the
-// samples down for publication. Everything below the check of OK is authenticated; nothing above it moved any state.
-func (c *core) commit(n int, again bool) (samples int) {
-	for i := range n {
-		op, j := &c.ops[i], &c.jobs[i]
-		if !op.OK {
-			c.tally[loader.BadTag]++
-			j.failed()
-			continue
-		}
-		verdict, body, sourceTime := c.verified(j, op.Dst[:op.N], again)
-		c.tally[verdict]++
-		if verdict != loader.Accepted || j.stream.heartbeat {
-			c.refused(uint32(j.stream.Slot), verdict)
-			continue
-		}
-		var flags ring.Flags
-		if j.gapBefore() {
-			flags |= ring.FlagGapBefore
-		}
-		if j.live.state.Number > j.stream.epoch {
-			flags |= ring.FlagFirstOfEpoch
-		}
-		c.account(j)
-		// Field by field: a composite literal would be built aside and copied, which costs 4 ns a frame.
-		x := &c.samples[samples]
-		x.Stream, x.Epoch, x.Counter, x.SourceTime = uint32(j.stream.Slot), j.live.state.Number, j.counter, sourceTime
-		x.Flags, x.ReceiveTime, x.Body = flags, j.time, body
-		c.owners[samples] = j.stream
-		samples++
-	}
-	return samples
 }
 
 // gapBefore says that the counter before this one has not verified, although this run of the node has used it.

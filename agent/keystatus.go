@@ -23,10 +23,17 @@ type dueKey struct {
 // refusals counts what was refused of a node, by verdict.
 type refusals [loader.NumVerdicts]uint64
 
-// refused takes note of a verdict on a record of a slot; a slot that no stream has belongs to no node.
-func (c *core) refused(slot uint32, v loader.Verdict) {
-	if int(slot) < len(c.streams) && Refusing(v) {
-		c.streams[slot].node.refusals[v]++
+// refused takes note of a verdict on a record; one that is of no stream belongs to no node.
+func (c *core) refused(r loader.Record, v loader.Verdict) {
+	if s := c.at(r); s != nil {
+		s.node.refused(v)
+	}
+}
+
+// refused takes note of a frame of the node that the agent refused.
+func (n *node) refused(v loader.Verdict) {
+	if Refusing(v) {
+		n.refusals[v]++
 	}
 }
 

@@ -48,6 +48,7 @@ type stream struct {
 	// epoch is the newest epoch under which a frame of the stream has verified, lowest the lowest counter under it.
 	epoch  uint32
 	lowest uint64
+	lane   lane
 	// heartbeat says that the stream carries heartbeats and start records instead of samples.
 	heartbeat bool
 }
@@ -161,6 +162,7 @@ func (n *node) accept(engine aead.Engine, e *epoch.Epoch, now int64, wall int64)
 	l.loaded = now
 	l.ageAtLoad = max(0, wall-e.Agreed*1e9)
 	n.live = append(n.live, l)
+	n.forget()
 	slices.SortFunc(n.live, func(a, b *liveEpoch) int { return int(int64(a.state.Number) - int64(b.state.Number)) })
 	return n.table.Publish(slot, e.Number, e.Base)
 }
@@ -190,6 +192,7 @@ func (n *node) retire(number uint32) {
 			n.known.Epoch(l.slot).Reset(0)
 			l.wipe()
 			n.live = slices.Delete(n.live, i, i+1)
+			n.forget()
 			break
 		}
 	}

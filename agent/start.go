@@ -47,7 +47,7 @@ func (c *core) startRecords(batch []loader.Record, now int64) {
 		r := batch[i]
 		verdict := c.startRecord(r, now)
 		c.count(r.Iface(), verdict)
-		c.refused(r.Slot(), verdict)
+		c.refused(r, verdict)
 	}
 	c.order = order[:0]
 }
@@ -91,6 +91,7 @@ func (c *core) startRecord(r loader.Record, now int64) loader.Verdict {
 	// The pinned note comes first: an agent that is killed behind it knows the start again.
 	n.known.Epoch(l.slot).Put(loader.Start{First: start.F, Random: start.Random})
 	l.add(ls)
+	n.forget()
 	for _, t := range n.streams {
 		t.gaps.SetFloor(start.F)
 		c.ceilings.want(t.Slot, start.F)

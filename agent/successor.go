@@ -36,7 +36,7 @@ func (c *core) successor(set *policy.Set, at *placement, out publisher) (*core, 
 		n.state.Verified = n.verified // as every save does
 	}
 	next := newCore(c.engine, set, at, c.state, c.tables, out)
-	next.fresh, next.dirty, next.gaps = c.fresh, c.dirty, c.gaps
+	next.fresh, next.dirty, next.gaps, next.held = c.fresh, c.dirty, c.gaps, c.held
 	next.ceilings.save, next.ceilings.soon, next.ceilings.failed = c.ceilings.save, c.ceilings.soon, c.ceilings.failed
 	for _, n := range next.nodes {
 		if o := c.sameNode(n); o != nil {
@@ -60,7 +60,7 @@ func (c *core) successor(set *policy.Set, at *placement, out publisher) (*core, 
 // inherit gives n what o has. The two have the same streams and sources in the same order, since both are sorted by what the
 // hash covers.
 func (c *core) inherit(from *core, n, o *node) error {
-	n.verified, n.live, n.budget = o.verified, o.live, o.budget
+	n.verified, n.live, n.budget, n.refusals = o.verified, o.live, o.budget, o.refusals
 	for _, s := range n.streams {
 		was := o.stream(s.ID)
 		s.epoch, s.lowest, s.gaps, s.window = was.epoch, was.lowest, was.gaps, was.window

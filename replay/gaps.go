@@ -154,12 +154,7 @@ func NewGaps(opts GapOptions) (*Gaps, error) {
 // and appends what is now deleted to out. A late frame closes its hole even if
 // its time is up, unless an earlier call has reported it.
 func (g *Gaps) Frame(counter uint64, now int64, out []Report) []Report {
-	if counter == g.next && g.open == 0 {
-		// The frame of every day: in order, nothing missing. Floors that it
-		// passes stay in their list, where they have no effect any more.
-		g.next = counter + 1
-		g.highest = counter
-		g.now = max(g.now, now)
+	if g.InOrder(counter, now) {
 		return out
 	}
 	if counter < g.next {
@@ -178,6 +173,19 @@ func (g *Gaps) Frame(counter uint64, now int64, out []Report) []Report {
 		out = g.leave(out)
 	}
 	return out
+}
+
+// InOrder does what Frame does for the frame of every day, in order and with
+// nothing missing, and returns true; for any other it does nothing. Floors that
+// the frame passes stay in their list, where they have no effect any more.
+func (g *Gaps) InOrder(counter uint64, now int64) bool {
+	if counter != g.next || g.open != 0 {
+		return false
+	}
+	g.next = counter + 1
+	g.highest = counter
+	g.now = max(g.now, now)
+	return true
 }
 
 // Heartbeat takes the next counter of the stream as a verified heartbeat names

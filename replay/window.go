@@ -182,6 +182,25 @@ func (w *Window) Commit(counter uint64) Verdict {
 	return Fresh
 }
 
+// Next says that counter, which CheckRange has let pass, is the one behind the
+// highest: the frame of every day. word is for CommitNext. For any other
+// counter, and for a word that is not as it was left, it returns false, and
+// Commit has the answer.
+func (w *Window) Next(counter uint64) (word uint64, ok bool) {
+	word = atomic.LoadUint64(&w.words[counter>>bitsShift%WordCount])
+	if counter&bitsMask == 0 {
+		word = counter >> nameShift << 32 // the first of its word; see look
+	}
+	return word, counter == w.highest+1 && word>>32 == counter>>nameShift&nameMask && word>>(counter&bitsMask)&1 == 0
+}
+
+// CommitNext is Commit for a counter that Next has just said is next.
+func (w *Window) CommitNext(counter, word uint64) {
+	storeRelease(&w.words[counter>>bitsShift%WordCount], word|1<<(counter&bitsMask))
+	w.highest = counter
+	w.storeHint()
+}
+
 // look returns the verdict and, if it is Fresh, the word as it stands for the
 // counter's turn: what was seen of that turn, without the counter's own bit.
 func (w *Window) look(counter uint64) (Verdict, uint64) {

@@ -165,3 +165,10 @@ func sealedCopy(t testing.TB, content []byte, add int) int {
 	}
 	return fd
 }
+
+// put writes the sample at position next - 1, as fill does for each.
+func (p *Producer) put(next uint64, s *Sample, now int64) {
+	slot := p.slotAt(next - 1)
+	slot.Marker = next
+	writeSample(slot, s, now)
+}

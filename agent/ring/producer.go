@@ -51,10 +51,12 @@ type Producer struct {
 
 	tail      uint64   // private copy of the shared word: this side never reads what it decides by from there
 	newest    []uint64 // per stream: position + 1 of its newest sample
+	lasts     []uint32 // of the part in progress: where the newest sample of each of its streams stands
 	beat      int64    // last heartbeat written
 	beatEvery int64
 	faults    uint64 // fault word
 	finished  bool   // nothing more is published
+	silent    bool   // something was appended of which nobody was told
 
 	listeners atomic.Int32 // readers that may be waiting; the server counts them
 }
@@ -129,6 +131,7 @@ func NewProducer(cfg Config) (*Producer, error) {
 		latest:     unsafe.Add(base, latestOffset),
 		latestSize: uintptr(latestSizeFor(bodyMax)),
 		newest:     make([]uint64, len(t.streams)),
+		lasts:      make([]uint32, 0, len(t.streams)),
 		// Publishing writes the heartbeat too, but not for every batch: it is one more line to transfer.
 		beatEvery: int64(period) / 8,
 	}
@@ -181,11 +184,16 @@ func (p *Producer) Publish(batch []Sample) error {
 	return err
 }
 
-// Wake wakes the readers that wait. Nobody but a connected reader can wait: the server counts a reader before it hands the
+// Wake wakes the readers that wait, if anything was appended since they were woken last. Nobody but a connected reader can wait: the server counts a reader before it hands the
 // memory over, so a reader that is not counted here maps the ring after the tail was stored and sees it without being woken.
+// The lock is a full barrier: the tail has left this processor before the readers are counted.
 func (p *Producer) Wake() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if !p.silent {
+		return
+	}
+	p.silent = false
 	if p.base != nil && p.listeners.Load() > 0 {
 		wakeShared(tailFutex(p.header))
 	}
@@ -202,11 +210,8 @@ func (p *Producer) Append(batch []Sample) error {
 	if len(batch) == 0 {
 		return nil
 	}
-	for i := range batch {
-		if s := &batch[i]; uint64(s.Stream) >= uint64(p.streams) || len(s.Body) > p.bodyMax {
-			return fmt.Errorf("publish sample %d of %d: stream %d of %d, body of %d bytes, at most %d",
-				i, len(batch), s.Stream, p.streams, len(s.Body), p.bodyMax)
-		}
+	if err := p.check(batch); err != nil {
+		return err
 	}
 	now := p.clock.NowAfter(batch[len(batch)-1].ReceiveTime)
 	// With at most half the ring in flight a reader always has the other half to read from.
@@ -217,8 +222,32 @@ func (p *Producer) Append(batch []Sample) error {
 		p.commit(part)
 		batch = batch[len(part):]
 	}
+	p.silent = true
+	p.fetchAhead()
 	if now-p.beat > p.beatEvery {
 		p.setHeartbeat(now)
+	}
+	return nil
+}
+
+// aheadMost is how many slots are fetched ahead: as many as a batch of the agent has.
+const aheadMost = 64
+
+// fetchAhead asks for the slots that come next, as far as they lie in one piece, while the caller is busy with his next batch:
+// a ring does not fit into the caches near the processor, and every slot has last been touched a turn of the ring ago.
+func (p *Producer) fetchAhead() {
+	n := min(p.slotCount-p.tail&(p.slotCount-1), aheadMost)
+	prefetch(unsafe.Pointer(p.slotAt(p.tail)), p.slotSize, int(n))
+}
+
+// check says what is wrong with a batch, before anything of it is stored.
+func (p *Producer) check(batch []Sample) error {
+	streams, bodyMax := uint64(p.streams), p.bodyMax
+	for i := range batch {
+		if s := &batch[i]; uint64(s.Stream) >= streams || len(s.Body) > bodyMax {
+			return fmt.Errorf("publish sample %d of %d: stream %d of %d, body of %d bytes, at most %d",
+				i, len(batch), s.Stream, streams, len(s.Body), bodyMax)
+		}
 	}
 	return nil
 }
@@ -226,19 +255,17 @@ func (p *Producer) Append(batch []Sample) error {
 // The order of stores, on which every reader relies:
 //
 //	announce  latest[].begin   plain stores
-//	          intent           atomic store (release)
-//	          intent           atomic load  (acquire), value unused
+//	          intent           storeBetween
 //	fill      slots, latest[]  plain stores
-//	commit    tail             atomic store (release)
-//	          tail             atomic load  (acquire), value unused
+//	commit    tail             storeBetween
 //	          latest[].marker  plain stores
 //
-// Go's atomic store is a store-release and its atomic load a load-acquire. A release store holds back what comes before
+// storeBetween is an atomic store (release) and an atomic load (acquire) whose value is not used. Go's atomic store is a store-release and its atomic load a load-acquire. A release store holds back what comes before
 // it but not what comes after, so alone it would let the plain stores of fill run ahead of the intent. On arm64 these
 // operations are STLR and LDAR: an STLR is ordered before a later LDAR (RCsc), an LDAR before everything after it. The
 // load after the store is therefore what makes it a barrier to both sides; LDAR is never elided by the compiler because
-// it is part of the chain of memory operations. On amd64 the atomic store is XCHG, a full barrier, and stores stay in
-// order anyway.
+// it is part of the chain of memory operations. On amd64 it is a plain store: the processor keeps stores in order, and the
+// compiler keeps those to memory, for the same reason.
 //
 // A ring reader loads tail, then the slot, then intent, each with acquire. If any word of the slot came from a later
 // turn of the ring, the intent of that turn was stored before it and so is seen by the reader's later load: the reader
@@ -252,35 +279,41 @@ func (p *Producer) Append(batch []Sample) error {
 // After a kill at any point the tail is as it was before the batch or after it: nothing of an unfinished batch counts as
 // published.
 
+// findNewest finds the last sample of each stream in the part. It stores to private memory only.
+func (p *Producer) findNewest(part []Sample) {
+	p.lasts = p.lasts[:0]
+	for i := len(part) - 1; i >= 0; i-- {
+		// What a stream has from earlier parts lies at or below the tail.
+		if newest := &p.newest[part[i].Stream]; *newest <= p.tail {
+			*newest = p.tail + uint64(i) + 1
+			p.lasts = append(p.lasts, uint32(i))
+		}
+	}
+}
+
 // announce declares which slots and which latest values are about to be overwritten.
 func (p *Producer) announce(part []Sample) {
-	next := p.tail
-	for i := range part {
-		next++
-		stream := part[i].Stream
-		p.newest[stream] = next
-		p.latestAt(stream).Begin = next
+	p.findNewest(part)
+	for _, i := range p.lasts {
+		p.latestAt(part[i].Stream).Begin = p.tail + uint64(i) + 1
 	}
-	atomic.StoreUint64(&p.header.Intent, next)
-	_ = atomic.LoadUint64(&p.header.Intent)
+	storeBetween(&p.header.Intent, p.tail+uint64(len(part)))
 }
 
-// fill writes the samples into their slots, and each stream's newest one of the part into its latest value.
+// fill writes the samples into their slots, and each stream's newest one of the part into its latest value. What it is given
+// is what was announced, or the front of that.
 func (p *Producer) fill(part []Sample, now int64) {
-	next := p.tail
 	for i := range part {
-		next++
-		p.put(next, &part[i], now)
+		next := p.tail + uint64(i) + 1
+		slot := p.slotAt(next - 1)
+		slot.Marker = next
+		writeSample(slot, &part[i], now)
 	}
-}
-
-// put writes the sample at position next - 1.
-func (p *Producer) put(next uint64, s *Sample, now int64) {
-	slot := p.slotAt(next - 1)
-	slot.Marker = next
-	writeSample(slot, s, now)
-	if p.newest[s.Stream] == next {
-		writeSample(&p.latestAt(s.Stream).Slot, s, now)
+	for _, i := range p.lasts {
+		if int(i) < len(part) {
+			s := &part[i]
+			writeSample(&p.latestAt(s.Stream).Slot, s, now)
+		}
 	}
 }
 
@@ -288,13 +321,9 @@ func (p *Producer) put(next uint64, s *Sample, now int64) {
 func (p *Producer) commit(part []Sample) {
 	first := p.tail
 	p.tail += uint64(len(part))
-	atomic.StoreUint64(&p.header.Tail, p.tail)
-	_ = atomic.LoadUint64(&p.header.Tail)
-	for i := range part {
-		stream := part[i].Stream
-		if next := first + uint64(i) + 1; p.newest[stream] == next {
-			p.latestAt(stream).Slot.Marker = next
-		}
+	storeBetween(&p.header.Tail, p.tail)
+	for _, i := range p.lasts {
+		p.latestAt(part[i].Stream).Slot.Marker = first + uint64(i) + 1
 	}
 }
 
@@ -305,10 +334,17 @@ func writeSample(slot *slotLayout, s *Sample, now int64) {
 	slot.Counter = s.Counter
 	slot.SourceTime = s.SourceTime
 	slot.Flags = uint16(s.Flags)
-	slot.Length = uint16(len(s.Body))
+	n := len(s.Body)
+	slot.Length = uint16(n)
 	slot.ReceiveTime = s.ReceiveTime
 	slot.PublishTime = now
-	copy(unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(slot), slotHeadSize)), len(s.Body)), s.Body)
+	to, from := unsafe.Add(unsafe.Pointer(slot), slotHeadSize), unsafe.Pointer(unsafe.SliceData(s.Body))
+	if n == 8 {
+		// What classic CAN carries; a call of copy takes longer than all of the above.
+		*(*[8]byte)(to) = *(*[8]byte)(from)
+		return
+	}
+	copy(unsafe.Slice((*byte)(to), n), s.Body)
 }
 
 func (p *Producer) slotAt(pos uint64) *slotLayout {

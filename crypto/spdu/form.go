@@ -44,11 +44,11 @@ const (
 func MaxBody(form Form) (int, error) {
 	switch form {
 	case FormFD:
-		return fdLargeText - sourceTimeSize, nil
+		return fdLargeText - SourceTimeSize, nil
 	case FormClassic:
-		return MaxSizeClassic - fdOverhead - sourceTimeSize, nil
+		return MaxSizeClassic - fdOverhead - SourceTimeSize, nil
 	case FormGeneric:
-		return MaxSize - fdOverhead - sourceTimeSize, nil
+		return MaxSize - fdOverhead - SourceTimeSize, nil
 	}
 	return 0, ErrForm
 }

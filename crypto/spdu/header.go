@@ -13,7 +13,7 @@ const (
 	HeaderSize = 8  // header of every SPDU
 	TagSize    = 16 // AES-256-GCM tag, or the MAC of a start record
 
-	MinSize        = HeaderSize + sourceTimeSize + TagSize // a sample with an empty body
+	MinSize        = HeaderSize + SourceTimeSize + TagSize // a sample with an empty body
 	MaxSize        = 2048                                  // largest SPDU on any carrier
 	MaxSizeClassic = 384                                   // largest SPDU on classic CAN
 )

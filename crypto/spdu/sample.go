@@ -7,7 +7,8 @@ import (
 	"errors"
 )
 
-const sourceTimeSize = 4
+// SourceTimeSize is the length in bytes of what a sample has in front of its body.
+const SourceTimeSize = 4
 
 // ErrBadPlaintext reports a plaintext that no honest node seals: padding that is
 // not zero, a length that does not fit, an entry with a reserved stream id. It
@@ -29,13 +30,13 @@ type Sample struct {
 // last TagSize bytes are left for the tag. body must not overlap record. A body
 // that is too long gives ErrBodyTooLong; nothing is written on an error.
 func PutSample(record []byte, form Form, id ID, sourceTime uint32, body []byte) (int, error) {
-	n, err := begin(record, form, KindSample, id, sourceTimeSize+len(body))
+	n, err := begin(record, form, KindSample, id, SourceTimeSize+len(body))
 	if err != nil {
 		return 0, err
 	}
 	text := record[AADSize:n]
 	binary.LittleEndian.PutUint32(text, sourceTime)
-	copy(text[sourceTimeSize:], body)
+	copy(text[SourceTimeSize:], body)
 	return n, nil
 }
 
@@ -47,11 +48,11 @@ func ParseSample(plain []byte, pad uint8) (Sample, error) {
 	if err != nil {
 		return Sample{}, err
 	}
-	if len(text) < sourceTimeSize {
+	if len(text) < SourceTimeSize {
 		return Sample{}, ErrBadPlaintext
 	}
 	return Sample{
 		SourceTime: binary.LittleEndian.Uint32(text),
-		Body:       text[sourceTimeSize:],
+		Body:       text[SourceTimeSize:],
 	}, nil
 }

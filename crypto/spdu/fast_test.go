@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package spdu
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"testing"
+)
+
+// TestSampleFD compares the fast judgement with Parse, for every low half of a header and every size.
+func TestSampleFD(t *testing.T) {
+	var b [80]byte
+	for size := range len(b) {
+		for low := range uint64(256) {
+			header := low | 0x030201<<16 | 9<<8
+			binary.LittleEndian.PutUint64(b[:], header)
+			h, err := Parse(FormFD, b[:size])
+			if want := err == nil && h.Kind == KindSample; SampleFD(header, size) != want {
+				t.Fatalf("header %#x in %d bytes: %v, Parse says %v, %v", header, size, !want, h, err)
+			}
+		}
+	}
+}
+
+// TestSampleTextFD compares the fast reading with ParseSample, for every length and pad, with one byte that is not zero at
+// every place, and with several. Lengths that no frame has are refused.
+func TestSampleTextFD(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	var text [fdLargeText]byte
+	for n := -1; n <= fdLargeText+1; n++ {
+		for pad := range uint8(MaxPad + 1) {
+			for place := range max(n, 0) + 40 {
+				clear(text[:])
+				if place < n {
+					text[min(place, fdLargeText-1)] = 1 << (place % 8)
+				} else {
+					for range place - n {
+						text[r.IntN(len(text))] = byte(r.Uint32())
+					}
+				}
+				length := SampleTextFD(&text, n, pad)
+				if n != fdSmallText && n != fdMidText && n != fdLargeText {
+					if length >= 0 {
+						t.Fatalf("%d bytes, pad %d: %d", n, pad, length)
+					}
+					continue
+				}
+				s, err := ParseSample(text[:n], pad)
+				if (length >= 0) != (err == nil) || err == nil && length != len(s.Body) {
+					t.Fatalf("%d bytes, pad %d: %d; ParseSample says %+v, %v", n, pad, length, s, err)
+				}
+			}
+		}
+	}
+}
