@@ -22,6 +22,8 @@ const (
 	DefaultMaxPerTurn  = 256
 	// maxReported bounds the records of Report that wait for a turn.
 	maxReported = 1024
+	// maxDetail bounds the text of a record in bytes.
+	maxDetail = 1024
 )
 
 // Clock tells the time on both clocks.
@@ -39,9 +41,14 @@ func (SystemClock) Now() Instant {
 	return Instant{Boot: ts.Nano(), Wall: time.Now().UnixNano()}
 }
 
-// Log is the event log. Append may take its time; what it refuses is offered again, summed up.
+// Log is the event log. It may take its time.
 type Log interface {
+	// Append writes a record. One that it refuses is offered again, summed up with its like.
 	Append(*Record) error
+	// Settle is called at the end of every turn, and makes durable what is due. final says that nothing may wait any longer.
+	Settle(final bool) error
+	// Notices returns what the log has to report about itself since the last call.
+	Notices() []Record
 }
 
 // Destination is somewhere that records go. Offer never waits; what the destination cannot take at once it counts and
@@ -174,7 +181,21 @@ func (c *Collector) turn(all bool) int {
 			n++
 		}
 	}
+	c.settle(now, all)
 	return n
+}
+
+// settle lets the log finish its turn, and reports what it has noticed: to the log itself as well, with the next turn or, at the
+// end, at once.
+func (c *Collector) settle(now Instant, final bool) {
+	if c.o.Log == nil {
+		return
+	}
+	for _, r := range c.o.Log.Notices() {
+		c.complete(&r, now)
+		c.emit(&r)
+	}
+	c.worked(c.o.Log.Settle(final))
 }
 
 // tellFacts tells Facts of everything new in the cells.
@@ -276,6 +297,7 @@ func (c *Collector) at(boot int64, now Instant) Instant {
 // complete adds what the collector knows.
 func (c *Collector) complete(r *Record, now Instant) {
 	r.BootID, r.PolicyHash = c.o.BootID, c.o.PolicyHash
+	r.Detail = r.Detail[:min(len(r.Detail), maxDetail)]
 	if r.Verdict == "" {
 		r.Verdict = verdictOf(r.Kind)
 	}
@@ -305,9 +327,11 @@ func (c *Collector) catchUp() {
 	}
 }
 
-// append writes a record to the log. The first failure in a row is an event for the destinations.
-func (c *Collector) append(r *Record) bool {
-	err := c.o.Log.Append(r)
+// append writes a record to the log.
+func (c *Collector) append(r *Record) bool { return c.worked(c.o.Log.Append(r)) }
+
+// worked takes note of whether the log works. The first failure in a row is an event for the destinations.
+func (c *Collector) worked(err error) bool {
 	if err != nil && !c.broken {
 		now := c.o.Clock.Now()
 		failed := Record{Kind: kind.LogWriteFailed, Count: 1, First: now, Last: now, Detail: err.Error()}

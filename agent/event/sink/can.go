@@ -8,7 +8,8 @@ import (
 	"github.com/cellward/cellward/loader"
 )
 
-// FrameSender sends CAN FD frames; *loader.CANConn is one.
+// FrameSender sends CAN FD frames; *loader.CANConn is one. SendFD waits while the bus takes nothing, and Close, which may be
+// called more than once and at any time, ends that.
 type FrameSender interface {
 	SendFD(*loader.CANFrame) error
 	Close() error
@@ -31,3 +32,6 @@ func (c *CAN) Write(r *event.Record) error {
 
 // Close implements Writer.
 func (c *CAN) Close() error { return c.conn.Close() }
+
+// Interrupt implements Interrupter.
+func (c *CAN) Interrupt() error { return c.conn.Close() }

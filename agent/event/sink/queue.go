@@ -25,11 +25,16 @@ const (
 // ErrUndelivered says that a queue was closed before everything was delivered.
 var ErrUndelivered = errors.New("events were not delivered")
 
-// Writer is a destination. Write may take its time and may fail; the record is then offered again. One goroutine at a time calls
-// Write. Close ends a Write that is waiting, where that is possible.
+// Writer is a destination. Write may take its time and may fail; the record is then offered again. One goroutine calls Write
+// and Close.
 type Writer interface {
 	Write(*event.Record) error
 	Close() error
+}
+
+// Interrupter is a Writer whose Write can wait without limit. Interrupt ends that from another goroutine.
+type Interrupter interface {
+	Interrupt() error
 }
 
 // Options of a queue. The zero value works.
@@ -69,6 +74,7 @@ type Queue struct {
 	closing chan struct{}
 	once    sync.Once
 	done    chan struct{}
+	closed  error // of the Writer; valid after done
 }
 
 // New makes a queue and starts it. The queue owns w from then on.
@@ -160,6 +166,7 @@ func (q *Queue) written(r *event.Record, err error) {
 
 func (q *Queue) run() {
 	defer close(q.done)
+	defer func() { q.closed = q.w.Close() }()
 	for {
 		r := q.next()
 		if r == nil {
@@ -218,15 +225,19 @@ func (q *Queue) Stats() Stats {
 	return s
 }
 
-// Close delivers what waits, without further tries, and closes the destination. When the context ends first it gives up. What was
-// not delivered is in the error, and in Stats.
+// Close delivers what waits, without further tries, and closes the destination. When the context ends first it gives up, and
+// the destination is closed when its last Write returns. What was not delivered is in the error, and in Stats.
 func (q *Queue) Close(ctx context.Context) error {
 	q.once.Do(func() { close(q.closing) })
+	var err error
 	select {
 	case <-q.done:
+		err = q.closed
 	case <-ctx.Done():
+		if i, ok := q.w.(Interrupter); ok {
+			err = i.Interrupt()
+		}
 	}
-	err := q.w.Close()
 	if s := q.Stats(); s.Waiting > 0 {
 		err = errors.Join(err, fmt.Errorf("%w: %d events for %s: %s", ErrUndelivered, s.Waiting, s.Name, s.LastError))
 	}
