@@ -215,14 +215,22 @@ func (d *Directory) sensitivity(s Subject) policy.Sensitivity {
 	return d.highest
 }
 
-// describe fills in what is known of a subject.
+// describe fills in what is known of a record's subject.
 func (d *Directory) describe(r *Record) {
 	if _, ok := d.row(r.Subject); !ok {
 		return
 	}
 	r.Sensitivity = d.sensitivity(r.Subject)
 	r.Severity = severity(r.Kind, r.Sensitivity)
-	switch s := r.Subject; s.Scope {
+	d.Locate(r.Subject, r)
+}
+
+// Locate fills in where a subject is: interface, identifier, stream, source and node, as far as it has them.
+func (d *Directory) Locate(s Subject, r *Record) {
+	if _, ok := d.row(s); !ok {
+		return
+	}
+	switch s.Scope {
 	case ScopeStream:
 		t := &d.set.Streams[s.Index]
 		r.Interface, r.Bus, r.Carrier = t.Interface.Name, t.Interface.Index, string(t.Interface.Carrier)

@@ -219,7 +219,7 @@ var table = [NumKinds]info{
 	LogUnsigned:     {"log_unsigned", "head of the event log could not be signed", CauseLocal, Medium, codeGateway | typeInternal, ""},
 	LogWriteFailed:  {"log_write_failed", "event log could not be written", CauseLocal, High, codeGateway | typeMemory, ""},
 	DeliveryDelayed: {"delivery_delayed", "destination of events could not keep up; counts were delivered later", CauseNone, Low, 0, ""},
-	Misdirected:     {"misdirected", "event noted about something that the tables do not know", CauseLocal, Low, codeGateway | typeConfiguration, ""},
+	Misdirected:     {"misdirected", "event noted about something that the tables do not know", CauseNone, Low, 0, ""},
 }
 
 // at returns what is known of a kind, of None for a number that is none.
