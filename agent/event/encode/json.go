@@ -307,14 +307,16 @@ func (v *jsonFault) fault() (*event.Fault, error) {
 	return f, nil
 }
 
-// parseCANID reads 3 or 8 hexadecimal digits; the comparison with what is written again sees to their range.
+// parseCANID reads 3 or 8 hexadecimal digits; the comparison with what is written again sees to their spelling.
 func parseCANID(s string) (policy.CANID, error) {
 	n, err := strconv.ParseUint(s, 16, 32)
-	if err != nil {
+	switch {
+	case err != nil:
 		return 0, err
+	case len(s) == 3 && n <= policy.MaxCANSFF:
+		return policy.CANID(n), nil
+	case len(s) == 8 && n <= policy.MaxCANEFF:
+		return policy.CANID(n) | policy.CANEFF, nil
 	}
-	if len(s) == 8 {
-		n |= policy.CANEFF
-	}
-	return policy.CANID(n), nil
+	return 0, fmt.Errorf("%q is no CAN identifier", s)
 }

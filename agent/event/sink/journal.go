@@ -76,9 +76,17 @@ func (j *Journal) sendFile(entry []byte) (err error) {
 	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE|unix.F_SEAL_SEAL); err != nil {
 		return fmt.Errorf("seal memfd: %w", err)
 	}
-	// Without any byte of data: the descriptor is the entry.
-	_, _, err = j.conn.WriteMsgUnix(nil, unix.UnixRights(fd), nil)
-	return err
+	raw, err := j.conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	// Without any byte of data: the descriptor is the entry. (UnixConn.WriteMsgUnix refuses connected datagram sockets.)
+	var sent error
+	err = raw.Write(func(socket uintptr) bool {
+		sent = unix.Sendmsg(int(socket), nil, unix.UnixRights(fd), nil, 0)
+		return !errors.Is(sent, unix.EAGAIN)
+	})
+	return errors.Join(err, sent)
 }
 
 // Close implements Writer.
