@@ -5,8 +5,11 @@ package chain
 import (
 	"crypto"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/cellward/cellward/crypto/identity"
 )
@@ -105,4 +108,25 @@ func parseHead(body []byte, v Verifier) (h Head, err error) {
 		return h, fmt.Errorf("%w: payload", ErrHead)
 	}
 	return Head{[16]byte(p.Log), p.Seq, Hash(p.Hash), p.Wall, p.Generation, p.Closed}, nil
+}
+
+// String writes what must be known of a head to recognise it: log, line and hash.
+func (h Head) String() string { return fmt.Sprintf("%x:%d:%s", h.Log, h.Seq, h.Hash) }
+
+// ParseHead reads what String wrote.
+func ParseHead(s string) (h Head, err error) {
+	parts := strings.Split(s, ":")
+	if len(parts) != 3 || len(parts[0]) != 2*len(h.Log) {
+		return Head{}, fmt.Errorf("%w: want LOG:SEQ:HASH, got %q", ErrHead, s)
+	}
+	if _, err := hex.Decode(h.Log[:], []byte(parts[0])); err != nil {
+		return Head{}, fmt.Errorf("%w: log: %w", ErrHead, err)
+	}
+	if h.Seq, err = strconv.ParseUint(parts[1], 10, 63); err != nil {
+		return Head{}, fmt.Errorf("%w: seq: %w", ErrHead, err)
+	}
+	if h.Hash, err = ParseHash(parts[2]); err != nil {
+		return Head{}, fmt.Errorf("%w: %w", ErrHead, err)
+	}
+	return h, nil
 }
