@@ -130,12 +130,12 @@ func edits() []edit {
 // TestEdits tampers with a log of several files and two runs in 10,000 random ways, each of which must be found.
 func TestEdits(t *testing.T) {
 	k, c, dir := newKeys(t), newClock(), t.TempDir()
-	o := Options{Dir: dir, Signer: k, SignEvery: 12, SegmentBytes: 6 << 10, Clock: c}
+	o := Options{Dir: dir, Signer: k, SignEvery: 7, SegmentBytes: 4 << 10, Clock: c}
 	l := open(t, o)
-	fill(t, l, c, 0, 14)
+	fill(t, l, c, 0, 9)
 	closeLog(t, l)
 	l = open(t, o)
-	fill(t, l, c, 14, 28)
+	fill(t, l, c, 9, 18)
 	head := closeLog(t, l)
 	pristine := load1(t, dir)
 	against := VerifyOptions{Verifier: k, Known: &head}

@@ -32,10 +32,7 @@ func fileName(segment uint64) string {
 
 // segmentNumber reads the name of a segment.
 func segmentNumber(name string) (uint64, bool) {
-	digits, ok := strings.CutPrefix(name, filePrefix)
-	if digits, ok = strings.CutSuffix(digits, fileSuffix); !ok {
-		return 0, false
-	}
+	digits := strings.TrimSuffix(strings.TrimPrefix(name, filePrefix), fileSuffix)
 	n, err := strconv.ParseUint(digits, 10, 63)
 	return n, err == nil && fileName(n) == name
 }
@@ -56,7 +53,6 @@ type scan struct {
 	last   line
 	good   int // bytes up to the end of the last good line; 0 if not even the header is good
 	since  int // event lines behind the last head
-	closed bool
 }
 
 // scanSegment follows the chain from the header on, and behind bytes for which a later line accounts.
