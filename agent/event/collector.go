@@ -21,7 +21,8 @@ const (
 	DefaultMaxInterval = time.Minute
 	DefaultMaxPerTurn  = 256
 	// maxReported bounds the records of Report that wait for a turn.
-	maxReported = 1024
+	maxReported   = 1024
+	maxFlushTurns = 4
 	// maxDetail bounds the text of a record in bytes.
 	maxDetail = 1024
 )
@@ -157,8 +158,19 @@ func (c *Collector) Report(r Record) {
 // Turn makes the records that are due and returns how many.
 func (c *Collector) Turn() int { return c.turn(false) }
 
-// Flush makes a record of everything that waits, whatever the rate.
-func (c *Collector) Flush() int { return c.turn(true) }
+// Flush makes a record of everything that waits, whatever the rate, and of what was reported about that.
+func (c *Collector) Flush() int {
+	total := 0
+	// What Facts and the log report comes with the next turn. The bound is for a log that always has something to say.
+	for range maxFlushTurns {
+		n := c.turn(true)
+		total += n
+		if n == 0 {
+			break
+		}
+	}
+	return total
+}
 
 func (c *Collector) turn(all bool) int {
 	now := c.o.Clock.Now()
