@@ -104,7 +104,8 @@ type Collector struct {
 	cursor int
 	facts  []Fact
 	due    []Key
-	broken bool // the log has failed and has not worked since
+	// Appending and settling have failed, and have not worked since.
+	appendBroken, settleBroken bool
 	// unlogged is what the log could not take.
 	unlogged Backlog
 
@@ -207,7 +208,7 @@ func (c *Collector) settle(now Instant, final bool) {
 		c.complete(&r, now)
 		c.emit(&r)
 	}
-	c.worked(c.o.Log.Settle(final))
+	c.worked(&c.settleBroken, c.o.Log.Settle(final))
 }
 
 // tellFacts tells Facts of everything new in the cells.
@@ -340,17 +341,17 @@ func (c *Collector) catchUp() {
 }
 
 // append writes a record to the log.
-func (c *Collector) append(r *Record) bool { return c.worked(c.o.Log.Append(r)) }
+func (c *Collector) append(r *Record) bool { return c.worked(&c.appendBroken, c.o.Log.Append(r)) }
 
 // worked takes note of whether the log works. The first failure in a row is an event for the destinations.
-func (c *Collector) worked(err error) bool {
-	if err != nil && !c.broken {
+func (c *Collector) worked(broken *bool, err error) bool {
+	if err != nil && !*broken {
 		now := c.o.Clock.Now()
 		failed := Record{Kind: kind.LogWriteFailed, Count: 1, First: now, Last: now, Detail: err.Error()}
 		c.complete(&failed, now)
 		c.offer(&failed)
 	}
-	c.broken = err != nil
+	*broken = err != nil
 	return err == nil
 }
 

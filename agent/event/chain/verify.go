@@ -371,6 +371,7 @@ func (v *verification) resumed(e entry) {
 	v.last.seq, v.last.hash = e.seq-1, e.prev
 	v.head.Seq = min(v.head.Seq, e.seq-1)
 	v.r.Last = e.seq - 1
+	v.r.SignedTo = min(v.r.SignedTo, e.seq-1)
 }
 
 // begin takes the first line of all. If it is not the first that was written, a later one must say what became of those before.
@@ -546,7 +547,11 @@ func (r *Report) WriteText(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d files, %d lines, %d events, lines %d to %d\n", r.Files, r.Lines, r.Events, r.First, r.Last)
 	if r.Checked {
-		fmt.Fprintf(&b, "%d signed heads verified, the last over everything up to line %d; %d lines behind it\n", r.Heads, r.SignedTo, r.Last-r.SignedTo)
+		behind := r.Last
+		if r.Heads > 0 {
+			behind -= min(behind, r.SignedTo+1) // the line that carries the signature
+		}
+		fmt.Fprintf(&b, "%d signed heads verified, the last over everything up to line %d; %d lines behind it are not signed\n", r.Heads, r.SignedTo, behind)
 	} else {
 		fmt.Fprintln(&b, "signatures were not checked")
 	}

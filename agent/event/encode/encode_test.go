@@ -34,6 +34,9 @@ func TestJSON(t *testing.T) {
 	if !json.Valid(b) || bytes.ContainsAny(b, "\n\x00") {
 		t.Errorf("%s", b)
 	}
+	if _, err := ParseJSON(b); err != nil {
+		t.Errorf("%s: %v", b, err)
+	}
 	good := string(JSON(nil, forged()))
 	for name, s := range map[string]string{
 		"empty": "", "more": good + " ", "two": good + good, "unknown": strings.Replace(good, `"time"`, `"x":1,"time"`, 1),

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/cellward/cellward/agent/event"
@@ -89,22 +90,22 @@ func JSON(dst []byte, r *event.Record) []byte {
 	v := jsonRecord{
 		Time: wall(r.Last), Kind: r.Kind.String(), Severity: r.Severity.String(), Cause: r.Kind.Cause().String(),
 		Alias: r.Kind.Alias(), DTC: r.Kind.DTC().String(), Scope: r.Subject.Scope.String(), Index: r.Subject.Index,
-		Sensitivity: r.Sensitivity.String(), Interface: r.Interface, Bus: r.Bus, Carrier: r.Carrier, CANID: canID(r),
-		Stream: r.Stream, Source: r.Source, Node: r.Node, Epoch: r.Epoch, Counter: r.Counter, LastCounter: r.LastCounter,
-		Verdict: r.Verdict, Count: r.Count, First: jsonInstant{r.First.Boot, wall(r.First)}, Last: jsonInstant{r.Last.Boot, wall(r.Last)},
-		BootID: hex.EncodeToString(r.BootID[:]), PolicyHash: hex.EncodeToString(r.PolicyHash[:]), Frame: frame(r.Frame), Detail: r.Detail,
+		Sensitivity: r.Sensitivity.String(), Interface: text(r.Interface), Bus: r.Bus, Carrier: text(r.Carrier), CANID: canID(r),
+		Stream: r.Stream, Source: text(r.Source), Node: text(r.Node), Epoch: r.Epoch, Counter: r.Counter, LastCounter: r.LastCounter,
+		Verdict: text(r.Verdict), Count: r.Count, First: jsonInstant{r.First.Boot, wall(r.First)}, Last: jsonInstant{r.Last.Boot, wall(r.Last)},
+		BootID: hex.EncodeToString(r.BootID[:]), PolicyHash: hex.EncodeToString(r.PolicyHash[:]), Frame: frame(r.Frame), Detail: text(r.Detail),
 	}
 	if r.Window != (event.Window{}) {
 		v.Window = &jsonWindow{r.Window.Highest, r.Window.Size}
 	}
 	if f := r.Fault; f != nil {
-		v.Fault = &jsonFault{event.FaultName, f.From, f.To, f.Cause.String(), nonNil(f.Sources), f.Advice, f.Reason, []jsonEvidence{}}
+		v.Fault = &jsonFault{event.FaultName, text(f.From), text(f.To), f.Cause.String(), texts(f.Sources), text(f.Advice), text(f.Reason), []jsonEvidence{}}
 		for _, e := range f.Evidence {
 			ids := []string{}
 			for _, id := range e.CANIDs {
 				ids = append(ids, id.String())
 			}
-			v.Fault.Evidence = append(v.Fault.Evidence, jsonEvidence{e.Kind.String(), e.Count, nonNil(e.Interfaces), ids})
+			v.Fault.Evidence = append(v.Fault.Evidence, jsonEvidence{e.Kind.String(), e.Count, texts(e.Interfaces), ids})
 		}
 	}
 	return appendJSON(dst, v)
@@ -121,11 +122,15 @@ func appendJSON(dst []byte, v any) []byte {
 	return bytes.TrimSuffix(buf.Bytes(), []byte("\n"))
 }
 
-func nonNil(s []string) []string {
-	if s == nil {
-		return []string{}
+// text replaces what is not UTF-8: JSON would escape it, and what a reader makes of that is written in another way.
+func text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+
+func texts(all []string) []string {
+	valid := []string{}
+	for _, s := range all {
+		valid = append(valid, text(s))
 	}
-	return s
+	return valid
 }
 
 // wall writes the wall clock time as RFC 3339 in UTC with 9 decimals, so that lines sort.
