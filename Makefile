@@ -21,12 +21,12 @@ C_FILES   := $(shell git ls-files '*.c' '*.h' '*.cpp' '*.hpp' 2>/dev/null | grep
 export CGO_ENABLED ?= 0
 
 # Debian packages: what the demonstration runs, what the tests run on top (the readers in other languages, the model of the
-# ring), and what regenerating and linting need.
+# ring, a syslog server), and what regenerating and linting need.
 RUN_PACKAGES := swtpm bpftool tpm2-tools
-TEST_PACKAGES := g++ python3 python3-numpy valgrind libc6-dbg spin iproute2
+TEST_PACKAGES := g++ python3 python3-numpy valgrind libc6-dbg spin iproute2 rsyslog
 DEV_PACKAGES := clang-19 llvm-19 clang-format-19 libbpf-dev
 RUN_COMMANDS := swtpm bpftool tpm2_getcap
-TEST_COMMANDS := g++ python3 valgrind spin tc
+TEST_COMMANDS := g++ python3 valgrind spin tc rsyslogd
 DEV_COMMANDS := $(CLANG) $(STRIP) $(CFORMAT)
 
 # $(call need,COMMANDS,PACKAGES): install PACKAGES when one of COMMANDS is missing, or say how.

@@ -10,6 +10,8 @@ require (
 	github.com/foxboron/go-tpm-keyfiles v0.0.0-20260902202739-8c9c2d1005f4
 	github.com/fxamacker/cbor/v2 v2.10.0
 	github.com/google/go-tpm v0.9.9-0.20260124013517-8f8f42cba0de
+	github.com/gopacket/gopacket v1.7.7
+	github.com/leodido/go-syslog/v4 v4.5.0
 	github.com/mdlayher/netlink v1.11.2
 	github.com/pion/dtls/v3 v3.1.15
 	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3

@@ -81,6 +81,7 @@ type Binding struct {
 	Interfaces []Interface
 	Sources    []Source
 	Nodes      []Node
+	Escalation Escalation // when evidence becomes a fault
 }
 
 // Gateway is the receiving side.

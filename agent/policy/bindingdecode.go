@@ -39,7 +39,7 @@ func decodeBinding(name string, spec value, places map[string]value) *Binding {
 }
 
 func (d *bindingDecoder) decode(spec value) {
-	o, ok := spec.object("policy", "gateway", "interfaces", "sources", "nodes")
+	o, ok := spec.object("policy", "gateway", "interfaces", "sources", "nodes", "escalation")
 	if !ok {
 		return
 	}
@@ -61,6 +61,9 @@ func (d *bindingDecoder) decode(spec value) {
 		for _, item := range v.list(MaxNodes) {
 			d.node(item)
 		}
+	}
+	if v, ok := o.optional("escalation"); ok {
+		d.binding.Escalation = decodeEscalation(v)
 	}
 }
 

@@ -19,5 +19,6 @@
 // docs/documents.md describes every field. The package has no state; its functions may be called concurrently, and the
 // values they return are not changed by it again.
 //
-// It may import crypto/identity, which says what a public key and its kid are, and nothing else of this project.
+// It may import crypto/identity, which says what a public key and its kid are, and agent/event/kind, which says what events
+// there are, and nothing else of this project.
 package policy

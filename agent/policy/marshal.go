@@ -124,12 +124,43 @@ func bindingNode(b *Binding) *yaml.Node {
 			field{"heartbeats", heartbeats},
 			field{"streams", streams}))
 	}
-	return block(
+	spec := block(
 		field{"policy", str(b.Policy)},
 		field{"gateway", gateway},
 		field{"interfaces", interfaces},
 		field{"sources", sources},
 		field{"nodes", nodes})
+	if e := escalationNode(&b.Escalation); len(e.Content) > 0 {
+		add(spec, field{"escalation", e})
+	}
+	return spec
+}
+
+// escalationNode writes what differs from the defaults as a whole; what is written is written out.
+func escalationNode(e *Escalation) *yaml.Node {
+	n := block()
+	if e.Interval != 0 {
+		add(n, field{"interval", plain(FormatDuration(e.Interval))})
+	}
+	if len(e.Thresholds) > 0 {
+		thresholds := list()
+		for _, t := range e.Thresholds {
+			thresholds.Content = append(thresholds.Content, flow(
+				field{"sensitivity", plain(t.Sensitivity.String())}, field{"cause", plain(t.Cause.String())}, field{"raise", integer(t.Raise)},
+				field{"of", integer(t.Of)}, field{"clear", integer(t.Clear)}, field{"latchAfter", integer(t.LatchAfter)}))
+		}
+		add(n, field{"thresholds", thresholds})
+	}
+	if len(e.Kinds) > 0 {
+		kinds := list()
+		for _, k := range e.Kinds {
+			kinds.Content = append(kinds.Content, flow(
+				field{"kind", plain(k.Kind.String())}, field{"count", integer(k.Count)}, field{"immediate", boolean(k.Immediate)},
+				field{"latch", boolean(k.Latch)}))
+		}
+		add(n, field{"kinds", kinds})
+	}
+	return n
 }
 
 func identityNode(id Identity) *yaml.Node {
@@ -228,7 +259,9 @@ func str(s string) *yaml.Node   { return scalar(s, "!!str", yaml.DoubleQuotedSty
 
 func boolean(b bool) *yaml.Node { return scalar(strconv.FormatBool(b), "!!bool", 0) }
 
-func integer[T int | uint8 | uint32](n T) *yaml.Node { return scalar(fmt.Sprint(n), "!!int", 0) }
+func integer[T int | uint8 | uint32 | uint64](n T) *yaml.Node {
+	return scalar(fmt.Sprint(n), "!!int", 0)
+}
 
 func number(f float64) *yaml.Node {
 	text := strconv.FormatFloat(f, 'g', -1, 64)

@@ -37,6 +37,11 @@ func (v value) sensitivity() (Sensitivity, bool) {
 	if !ok {
 		return 0, false
 	}
+	return ParseSensitivity(name)
+}
+
+// ParseSensitivity reads the name of a sensitivity.
+func ParseSensitivity(name string) (Sensitivity, bool) {
 	for s := Low; s <= Critical; s++ {
 		if s.String() == name {
 			return s, true

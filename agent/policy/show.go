@@ -10,6 +10,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/cellward/cellward/agent/event/kind"
 )
 
 // ErrFiles is returned for a choice of documents that cannot be shown together.
@@ -57,6 +59,64 @@ type BindingView struct {
 	Sources    []SourceView    `json:"sources"`
 	Nodes      []NodeView      `json:"nodes"`   // ascending by name
 	Streams    []StreamView    `json:"streams"` // ascending by id
+	// Escalation is there if the document has one: what applies to each sensitivity, and the kinds that it names.
+	Escalation *EscalationView `json:"escalation,omitempty"`
+}
+
+// EscalationView is an escalation, resolved.
+type EscalationView struct {
+	IntervalSeconds float64         `json:"intervalSeconds"`
+	Thresholds      []ThresholdView `json:"thresholds"`
+	Kinds           []KindRuleView  `json:"kinds,omitempty"`
+}
+
+// ThresholdView is a threshold.
+type ThresholdView struct {
+	Sensitivity Sensitivity `json:"sensitivity"`
+	Cause       kind.Cause  `json:"cause"`
+	Raise       int         `json:"raise"`
+	Of          int         `json:"of"`
+	Clear       int         `json:"clear"`
+	LatchAfter  int         `json:"latchAfter"`
+}
+
+// KindRuleView is the rule for a kind.
+type KindRuleView struct {
+	Kind      kind.Kind `json:"kind"`
+	Count     uint64    `json:"count"`
+	Immediate bool      `json:"immediate"`
+	Latch     bool      `json:"latch"`
+}
+
+func (e *Escalation) view() *EscalationView {
+	if e.Interval == 0 && e.Thresholds == nil && e.Kinds == nil {
+		return nil
+	}
+	v := &EscalationView{IntervalSeconds: e.IntervalOrDefault().Seconds()}
+	for s := Critical; s >= Low; s-- {
+		for _, name := range causeNames() {
+			c, _ := kind.ParseCause(name)
+			v.Thresholds = append(v.Thresholds, ThresholdView(e.Threshold(s, c)))
+		}
+	}
+	for _, k := range e.Kinds {
+		v.Kinds = append(v.Kinds, KindRuleView(k))
+	}
+	return v
+}
+
+func (e *EscalationView) writeText(w io.Writer) {
+	fmt.Fprintf(w, "\nESCALATION\tCAUSE\tRAISE\tOF\tCLEAR\tLATCH AFTER\n")
+	for _, t := range e.Thresholds {
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\n", t.Sensitivity, t.Cause, t.Raise, t.Of, t.Clear, t.LatchAfter)
+	}
+	fmt.Fprintf(w, "interval\t%gs\n", e.IntervalSeconds)
+	if len(e.Kinds) > 0 {
+		fmt.Fprintf(w, "\nKIND\tCOUNT\tIMMEDIATE\tLATCH\n")
+	}
+	for _, k := range e.Kinds {
+		fmt.Fprintf(w, "%s\t%d\t%t\t%t\n", k.Kind, k.Count, k.Immediate, k.Latch)
+	}
 }
 
 // GatewayView is a gateway, resolved.
@@ -250,6 +310,7 @@ func (s *Set) bindingView() *BindingView {
 	for _, t := range s.Streams {
 		v.Streams = append(v.Streams, s.streamView(t))
 	}
+	v.Escalation = s.Binding.Escalation.view()
 	return v
 }
 
@@ -341,6 +402,9 @@ func (b *BindingView) writeText(w io.Writer) {
 		}
 		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\n", s.StreamID, s.Node, s.Role, s.Interface, id,
 			dash(s.Source), period, dash(s.Sensitivity.String()), len(s.Signals))
+	}
+	if b.Escalation != nil {
+		b.Escalation.writeText(w)
 	}
 }
 

@@ -178,3 +178,12 @@ func parseCandumpData(b []byte, limit int, f *Frame) error {
 	f.Len = uint8(n)
 	return nil
 }
+
+// ParseCandumpFrame reads a frame in the compact form that AppendCandumpFrame writes.
+func ParseCandumpFrame(text []byte) (Frame, error) {
+	var f Frame
+	if err := parseCandumpFrame(text, &f); err != nil {
+		return Frame{}, err
+	}
+	return f, nil
+}
