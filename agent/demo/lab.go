@@ -35,6 +35,11 @@ type LabOptions struct {
 	Frames uint64
 	// SoftwareEdge gives the edge a software key instead of a TPM.
 	SoftwareEdge bool
+	// GatewayTPM is the TPM that the gateway uses, as station.Options names it; empty: a software one of its own.
+	GatewayTPM string
+	// Direct joins the edge's interfaces to the gateway's without a wire between: there is nothing to read or to inject then
+	// but through sockets. It needs vxcan.
+	Direct bool
 }
 
 // Lab is a gateway and an edge on one machine: CAN buses between two network namespaces, a software TPM and a state folder on
@@ -80,10 +85,18 @@ func NewLab(ctx context.Context, o LabOptions) (_ *Lab, err error) {
 	for _, i := range o.Binding.Interfaces {
 		names = append(names, i.Name)
 	}
-	if l.Kind, l.Buses, err = newBuses(l.edgeNS, names, uint32(min(max(2*o.Frames, 10_000), maxQueue))); err != nil {
+	if o.Direct {
+		l.Kind = busVXCAN
+		l.Buses, err = newDirectBuses(l.edgeNS, names)
+	} else {
+		l.Kind, l.Buses, err = newBuses(l.edgeNS, names, uint32(min(max(2*o.Frames, 10_000), maxQueue)))
+	}
+	if err != nil {
 		return nil, err
 	}
-	if l.gateway, err = l.startTPM(ctx, "gateway"); err != nil {
+	if o.GatewayTPM != "" {
+		l.gateway = []string{"--tpm", o.GatewayTPM}
+	} else if l.gateway, err = l.startTPM(ctx, "gateway"); err != nil {
 		return nil, err
 	}
 	if o.SoftwareEdge {
