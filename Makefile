@@ -10,6 +10,7 @@ CFORMAT   ?= clang-format-19
 TOOLS     := $(GO) tool -modfile=.ci/tools/go.mod
 DEMO_ARGS ?=
 TEST_ARGS ?=
+GUEST_ARGS ?=
 FUZZTIME  ?= 10s
 BENCH     ?= ^BenchmarkPipeline$$
 BENCHTIME ?= 2000000x
@@ -20,12 +21,14 @@ C_FILES   := $(shell git ls-files '*.c' '*.h' '*.cpp' '*.hpp' 2>/dev/null | grep
 export CGO_ENABLED ?= 0
 
 # Debian packages: what the demonstration runs, what the tests run on top (the readers in other languages, the model of the
-# ring), and what regenerating and linting need.
+# ring), what runs guests, and what regenerating and linting need.
 RUN_PACKAGES := swtpm bpftool tpm2-tools
 TEST_PACKAGES := g++ python3 python3-numpy valgrind libc6-dbg spin
+GUEST_PACKAGES := qemu-system-x86 qemu-system-arm swtpm debian-archive-keyring
 DEV_PACKAGES := clang-19 llvm-19 clang-format-19 libbpf-dev
 RUN_COMMANDS := swtpm bpftool tpm2_getcap
 TEST_COMMANDS := g++ python3 valgrind spin
+GUEST_COMMANDS := qemu-system-x86_64 qemu-system-aarch64 swtpm
 DEV_COMMANDS := $(CLANG) $(STRIP) $(CFORMAT)
 
 # $(call need,COMMANDS,PACKAGES): install PACKAGES when one of COMMANDS is missing, or say how.
@@ -44,7 +47,7 @@ define need
 	fi
 endef
 
-.PHONY: help setup setup-test setup-dev build generate demo test test-arm64 fuzz lint bench bench-crypto clean
+.PHONY: help setup setup-test setup-dev build generate demo test test-arm64 test-guests fuzz lint bench bench-crypto clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,6 +98,12 @@ bench-crypto: ## time the AES-GCM engines against OpenSSL and ipsec-mb
 test-arm64: ## run the tests of the arm64 engine under QEMU
 	$(call need,qemu-aarch64-static,qemu-user-static)
 	GOARCH=arm64 $(GO) test -exec qemu-aarch64-static -short -skip 'TestKeyMemoryFlags|TestKeyMemoryWithoutLock|TestFIPS' ./crypto/aead
+
+test-guests: ## run the SocketCAN tests on Debian's kernels in QEMU: 6.1 and 6.12 on amd64, 6.12 on arm64
+	$(call need,$(GUEST_COMMANDS),$(GUEST_PACKAGES))
+	@echo "test-guests: three guests, one after the other, a few minutes each; packages are fetched with apt"
+	$(GO) test -count=1 -timeout 10m ./test/guest -guests
+	$(GO) run ./test/guest/boot $(GUEST_ARGS)
 
 clean: ## remove what was built
 	rm -rf bin coverage.out

@@ -65,7 +65,7 @@ func newBuses(edge *loader.Netns, names []string, queue uint32) (kind string, bu
 	for i, name := range names {
 		b := &Bus{Name: name}
 		if kind == busVXCAN {
-			b.edge, b.gateway, err = newVXCAN(edge, name, i)
+			b.edge, b.gateway, err = newVXCAN(edge, name, i, queue)
 			if i == 0 && errors.Is(err, loader.ErrLinkKind) {
 				kind, err = busTUN, nil
 			}
@@ -128,8 +128,9 @@ type vxcanEnd struct {
 	last bool // of the bus's ends: closes the namespace, too
 }
 
-// newVXCAN makes two pairs in a wire namespace and gives their far ends to edge and gateway under the bus's name.
-func newVXCAN(edge *loader.Netns, name string, i int) (end, end, error) {
+// newVXCAN makes two pairs in a wire namespace and gives their far ends to edge and gateway under the bus's name. The wire has
+// room for queue frames that it has not carried yet.
+func newVXCAN(edge *loader.Netns, name string, i int, queue uint32) (end, end, error) {
 	wire, err := loader.NewNetns()
 	if err != nil {
 		return nil, nil, err
@@ -142,7 +143,7 @@ func newVXCAN(edge *loader.Netns, name string, i int) (end, end, error) {
 	ends := make([]end, 0, 2)
 	for j, far := range []*loader.Netns{edge, own} {
 		near := fmt.Sprintf("wire%d", 2*i+j)
-		c, err := newVXCANPair(wire, far, near, name)
+		c, err := newVXCANPair(wire, far, near, name, queue)
 		if err != nil {
 			for _, e := range ends {
 				err = errors.Join(err, e.close())
@@ -154,7 +155,7 @@ func newVXCAN(edge *loader.Netns, name string, i int) (end, end, error) {
 	return ends[0], ends[1], nil
 }
 
-func newVXCANPair(wire, far *loader.Netns, near, name string) (*loader.CANConn, error) {
+func newVXCANPair(wire, far *loader.Netns, near, name string, queue uint32) (*loader.CANConn, error) {
 	err := wire.Do(func() error {
 		return withLinks(func(l *loader.Links) error {
 			if err := l.AddVXCAN(near, name, far); err != nil {
@@ -169,7 +170,14 @@ func newVXCANPair(wire, far *loader.Netns, near, name string) (*loader.CANConn, 
 	if err := far.Do(func() error { return withLinks(func(l *loader.Links) error { return setUpFD(l, name) }) }); err != nil {
 		return nil, err
 	}
-	return loader.OpenCAN(wire, near)
+	c, err := loader.OpenCAN(wire, near)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.SetReceiveQueue(int(queue)); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
 }
 
 // deleteLink deletes an interface of the caller's namespace, and its peer.

@@ -117,24 +117,26 @@ func cannotHold(t *testing.T, why string) {
 	t.Skip("cannot hold on this kernel: " + why)
 }
 
-// data returns the path of a file with test data. Where the folder is absent the test is skipped, in a guest it fails.
-func data(t *testing.T, name string) string {
+// capture returns the path of a capture of a real vehicle's bus or, where the folder of captures is absent, of a log of as many
+// frames that is made here, and says which.
+func capture(t *testing.T) (path, what string) {
 	t.Helper()
 	dir := os.Getenv(dataVariable)
 	if dir == "" {
 		dir = filepath.Join("..", "..", "..", "shared", "data")
 	}
-	path, err := filepath.Abs(filepath.Join(dir, name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) && !inGuest() {
-		t.Skipf("%s is absent", path)
+	path, err := filepath.Abs(filepath.Join(dir, "can", "tesla-model-s.candump.log"))
+	ok(t, err)
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		return shortLog(t, captureFrames), "log made here, since " + path + " is absent"
 	} else if err != nil {
 		t.Fatal(err)
 	}
-	return path
+	return path, "capture " + filepath.Base(path)
 }
+
+// captureFrames is how many frames the capture holds.
+const captureFrames = 12974
 
 func must[T any](t testing.TB) func(T, error) T {
 	return func(v T, err error) T {

@@ -26,7 +26,7 @@ func main() {
 	flag.StringVar(&o.kernels, "kernels", "all", "kernels to run, such as 6.1-amd64,6.12-arm64")
 	flag.StringVar(&o.guest.Cache, "cache", "", "folder for packages (default: cellward/guests in the user's cache folder)")
 	flag.StringVar(&o.guest.Mirror, "mirror", "", "address of a Debian archive (default: the one of this machine's apt)")
-	flag.StringVar(&o.data, "data", "../shared/data", "folder with captures; without it, the cases that need one fail")
+	flag.StringVar(&o.data, "data", "../shared/data", "folder with captures; without it, the tests make a log of their own")
 	flag.StringVar(&o.match, "run", "", "cases to run, as go test -run takes them")
 	flag.DurationVar(&o.limit, "limit", 10*time.Minute, "how long a guest may take")
 	flag.BoolVar(&o.verbose, "v", false, "show all that the tests write")
