@@ -21,15 +21,17 @@ C_FILES   := $(shell git ls-files '*.c' '*.h' '*.cpp' '*.hpp' 2>/dev/null | grep
 export CGO_ENABLED ?= 0
 
 # Debian packages: what the demonstration runs, what the tests run on top (the readers in other languages, the model of the
-# ring), what runs guests, and what regenerating and linting need.
+# ring), and what regenerating and linting need.
 RUN_PACKAGES := swtpm bpftool tpm2-tools
 TEST_PACKAGES := g++ python3 python3-numpy valgrind libc6-dbg spin
-GUEST_PACKAGES := qemu-system-x86 qemu-system-arm swtpm debian-archive-keyring
 DEV_PACKAGES := clang-19 llvm-19 clang-format-19 libbpf-dev
 RUN_COMMANDS := swtpm bpftool tpm2_getcap
 TEST_COMMANDS := g++ python3 valgrind spin
-GUEST_COMMANDS := qemu-system-x86_64 qemu-system-aarch64 swtpm
 DEV_COMMANDS := $(CLANG) $(STRIP) $(CFORMAT)
+
+# What runs guests; what runs in them is fetched when they are prepared.
+GUEST_PACKAGES := qemu-system-x86 qemu-system-arm swtpm debian-archive-keyring
+GUEST_COMMANDS := qemu-system-x86_64 qemu-system-aarch64 swtpm
 
 # $(call need,COMMANDS,PACKAGES): install PACKAGES when one of COMMANDS is missing, or say how.
 define need

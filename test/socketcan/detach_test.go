@@ -41,7 +41,7 @@ func (l *lab) list(t *testing.T, ids *loader.Inspection) listing {
 	ok(t, err)
 	for _, h := range hooks {
 		for _, p := range h.Programs {
-			add("programs at hooks", "%s: program %d %s at %s", h.Interface.Name, p.ID, p.Name, h.Kind)
+			add("programs at hooks", "%s: program %d %s", h.Interface.Name, p.ID, p.Name)
 		}
 	}
 	if ids != nil {
