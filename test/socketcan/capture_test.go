@@ -92,8 +92,7 @@ func TestCapture(t *testing.T) {
 		f.kill()
 	}
 	sealed := report(t, edge)
-	status := l.settle(t)
-	eventually(t, "every sample is read", func() bool { return uint64(reader.count()) >= status.Published() })
+	status := reader.wait(t, l)
 	w.finish(t, l)
 	status = l.settle(t)
 	ok(t, gateway.Stop())
@@ -141,7 +140,7 @@ func TestBodies(t *testing.T) {
 	seen := openRaw(t, l.EdgeNetns(), bus, rawOptions{})
 	edge := l.edge(t)
 	ok(t, edge.Wait())
-	eventually(t, "every sample is read", func() bool { return reader.count() >= l.total })
+	reader.wait(t, l)
 	ok(t, gateway.Stop())
 	ok(t, <-reader.done)
 	reader.check(t, l, report(t, edge).FirstCounter)
@@ -184,8 +183,7 @@ func TestRecordedTraffic(t *testing.T) {
 	reader := l.read(t)
 	// A new start is taken from its record, after which an edge keeps still for a while: so does the player.
 	tool(t, l.EdgeNetns(), "canplayer", "-g", "2", "-I", path)
-	eventually(t, "every sample is read", func() bool { return reader.count() >= frames })
-	before := l.settle(t)
+	before := reader.wait(t, l)
 	tool(t, l.EdgeNetns(), "canplayer", "-g", "2", "-I", path)
 	status := l.settle(t)
 	eventually(t, "the second run is judged", func() bool {

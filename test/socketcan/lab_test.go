@@ -102,7 +102,13 @@ func (l *lab) edge(t *testing.T) *demo.Process {
 
 func (l *lab) agent(t *testing.T) *demo.Process {
 	t.Helper()
-	return must[*demo.Process](t)(l.StartAgent(t.Context()))
+	p := must[*demo.Process](t)(l.StartAgent(t.Context()))
+	t.Cleanup(func() {
+		if t.Failed() { // what it has to say about that
+			t.Logf("the agent's end: %v", p.Stop())
+		}
+	})
+	return p
 }
 
 // report decodes what an edge says at its end.
@@ -166,6 +172,27 @@ func (r *readings) count() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.all)
+}
+
+// wait waits until all that was published has been read.
+func (r *readings) wait(t *testing.T, l *lab) agent.Status {
+	t.Helper()
+	var status agent.Status
+	defer func() {
+		if t.Failed() {
+			select {
+			case err := <-r.done:
+				t.Logf("the reader has ended: %v", err)
+			default:
+			}
+			t.Logf("read %d of %d; verdicts %+v", r.count(), status.Published(), status.Interfaces)
+		}
+	}()
+	eventually(t, "every sample is read", func() bool {
+		status = l.settle(t)
+		return r.count() >= l.total && uint64(r.count()) >= status.Published()
+	})
+	return status
 }
 
 // check sees that what was read is what the log holds: each frame once, identical, and nothing else. first is the edge's first
