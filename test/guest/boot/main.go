@@ -28,7 +28,7 @@ func main() {
 	flag.StringVar(&o.guest.Mirror, "mirror", "", "address of a Debian archive (default: the one of this machine's apt)")
 	flag.StringVar(&o.data, "data", "../shared/data", "folder with captures; without it, the tests make a log of their own")
 	flag.StringVar(&o.match, "run", "", "cases to run, as go test -run takes them")
-	flag.DurationVar(&o.limit, "limit", 10*time.Minute, "how long a guest may take")
+	flag.DurationVar(&o.limit, "limit", 6*time.Minute, "how long a guest may take")
 	flag.BoolVar(&o.verbose, "v", false, "show all that the tests write")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
