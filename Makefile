@@ -11,6 +11,7 @@ TOOLS     := $(GO) tool -modfile=.ci/tools/go.mod
 DEMO_ARGS ?=
 TEST_ARGS ?=
 DESTDIR   ?=
+GUEST_ARGS ?=
 FUZZTIME  ?= 10s
 BENCH     ?= ^BenchmarkPipeline$$
 BENCHTIME ?= 2000000x
@@ -29,6 +30,10 @@ RUN_COMMANDS := swtpm bpftool tpm2_getcap
 TEST_COMMANDS := g++ python3 valgrind spin tc rsyslogd
 DEV_COMMANDS := $(CLANG) $(STRIP) $(CFORMAT)
 
+# What runs guests; what runs in them is fetched when they are prepared.
+GUEST_PACKAGES := qemu-system-x86 qemu-system-arm swtpm debian-archive-keyring
+GUEST_COMMANDS := qemu-system-x86_64 qemu-system-aarch64 swtpm
+
 # $(call need,COMMANDS,PACKAGES): install PACKAGES when one of COMMANDS is missing, or say how.
 define need
 	@PATH="$$PATH:/usr/sbin:/sbin"; missing=""; \
@@ -45,7 +50,7 @@ define need
 	fi
 endef
 
-.PHONY: help install setup setup-test setup-dev build generate demo test test-arm64 test-engines fuzz lint bench bench-crypto clean
+.PHONY: help install setup setup-test setup-dev build generate demo test test-arm64 test-engines test-guests fuzz lint bench bench-crypto clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -107,6 +112,12 @@ test-engines: build ## run the tests of the agent's core with each engine that t
 	@engines="$$(bin/cellward version | sed -n 's/^engines *//p' | tr -d ,)"; test -n "$$engines"; \
 	for e in $$engines; do \
 	  echo "test-engines: $$e"; CELLWARD_TEST_ENGINE=$$e $(GO) test -count 1 ./agent || exit 1; done
+
+test-guests: ## run the SocketCAN tests on Debian's kernels in QEMU: 6.1 and 6.12 on amd64, 6.12 on arm64
+	$(call need,$(GUEST_COMMANDS),$(GUEST_PACKAGES))
+	@echo "test-guests: three guests, one after the other, a few minutes each; packages are fetched with apt"
+	$(GO) test -count=1 -timeout 10m ./test/guest -guests
+	$(GO) run ./test/guest/boot $(GUEST_ARGS)
 
 clean: ## remove what was built
 	rm -rf bin coverage.out

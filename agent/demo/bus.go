@@ -5,7 +5,6 @@ package demo
 import (
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/cellward/cellward/loader"
@@ -26,11 +25,13 @@ type end interface {
 	close() error
 }
 
-// Bus is one CAN bus: an interface in the edge's namespace and one in the gateway's, and the wire's ends of both.
+// Bus is one CAN bus: an interface in the edge's namespace and one in the gateway's, and the wire's ends of both. A direct one
+// has no wire.
 type Bus struct {
 	Name    string // of both interfaces, and in the binding
 	edge    end
 	gateway end
+	remove  func() error // of a direct one: deletes the interfaces
 }
 
 // ReadEdge waits for a frame that the edge sends and returns its size, loader.CANMTU or loader.CANFDMTU. It ends with
@@ -42,7 +43,12 @@ func (b *Bus) ReadEdge(f *loader.CANFrame, deadline time.Time) (size int, err er
 // WriteGateway makes the gateway's interface receive a frame.
 func (b *Bus) WriteGateway(f *loader.CANFrame, size int) error { return b.gateway.write(f, size) }
 
-func (b *Bus) close() error { return errors.Join(b.edge.close(), b.gateway.close()) }
+func (b *Bus) close() error {
+	if b.remove != nil {
+		return b.remove()
+	}
+	return errors.Join(b.edge.close(), b.gateway.close())
+}
 
 // newBuses makes the buses: of vxcan pairs where the kernel has them, else of TUN devices that look like CAN interfaces to
 // everything above. The gateway's interfaces are made in the caller's namespace.
@@ -59,7 +65,7 @@ func newBuses(edge *loader.Netns, names []string, queue uint32) (kind string, bu
 	for i, name := range names {
 		b := &Bus{Name: name}
 		if kind == busVXCAN {
-			b.edge, b.gateway, err = newVXCAN(edge, name, i)
+			b.edge, b.gateway, err = newVXCAN(edge, name, i, queue)
 			if i == 0 && errors.Is(err, loader.ErrLinkKind) {
 				kind, err = busTUN, nil
 			}
@@ -118,10 +124,13 @@ func (t tunEnd) close() error                             { return t.Close() }
 type vxcanEnd struct {
 	*loader.CANConn
 	wire *loader.Netns
+	near string
+	last bool // of the bus's ends: closes the namespace, too
 }
 
-// newVXCAN makes two pairs in a wire namespace and gives their far ends to edge and gateway under the bus's name.
-func newVXCAN(edge *loader.Netns, name string, i int) (end, end, error) {
+// newVXCAN makes two pairs in a wire namespace and gives their far ends to edge and gateway under the bus's name. The wire has
+// room for queue frames that it has not carried yet.
+func newVXCAN(edge *loader.Netns, name string, i int, queue uint32) (end, end, error) {
 	wire, err := loader.NewNetns()
 	if err != nil {
 		return nil, nil, err
@@ -134,19 +143,19 @@ func newVXCAN(edge *loader.Netns, name string, i int) (end, end, error) {
 	ends := make([]end, 0, 2)
 	for j, far := range []*loader.Netns{edge, own} {
 		near := fmt.Sprintf("wire%d", 2*i+j)
-		c, err := newVXCANPair(wire, far, near, name)
+		c, err := newVXCANPair(wire, far, near, name, queue)
 		if err != nil {
 			for _, e := range ends {
 				err = errors.Join(err, e.close())
 			}
 			return nil, nil, errors.Join(err, wire.Close())
 		}
-		ends = append(ends, &vxcanEnd{CANConn: c, wire: wire})
+		ends = append(ends, &vxcanEnd{CANConn: c, wire: wire, near: near, last: j == 1})
 	}
 	return ends[0], ends[1], nil
 }
 
-func newVXCANPair(wire, far *loader.Netns, near, name string) (*loader.CANConn, error) {
+func newVXCANPair(wire, far *loader.Netns, near, name string, queue uint32) (*loader.CANConn, error) {
 	err := wire.Do(func() error {
 		return withLinks(func(l *loader.Links) error {
 			if err := l.AddVXCAN(near, name, far); err != nil {
@@ -161,7 +170,25 @@ func newVXCANPair(wire, far *loader.Netns, near, name string) (*loader.CANConn, 
 	if err := far.Do(func() error { return withLinks(func(l *loader.Links) error { return setUpFD(l, name) }) }); err != nil {
 		return nil, err
 	}
-	return loader.OpenCAN(wire, near)
+	c, err := loader.OpenCAN(wire, near)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.SetReceiveQueue(int(queue)); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+// deleteLink deletes an interface of the caller's namespace, and its peer.
+func deleteLink(name string) error {
+	return withLinks(func(l *loader.Links) error {
+		link, err := l.ByName(name)
+		if err != nil {
+			return err
+		}
+		return l.Delete(link.Index)
+	})
 }
 
 func withLinks(f func(*loader.Links) error) error {
@@ -190,9 +217,10 @@ func (v *vxcanEnd) read(f *loader.CANFrame, deadline time.Time) (int, error) {
 func (v *vxcanEnd) write(f *loader.CANFrame, size int) error { return v.Send(f, size) }
 
 func (v *vxcanEnd) close() error {
-	err := v.CANConn.Close()
-	if cerr := v.wire.Close(); cerr != nil && !errors.Is(cerr, os.ErrClosed) {
-		err = errors.Join(err, cerr)
+	// The namespace's end would take the pair with it, but in the kernel's own time: the name must be free for the next bus.
+	err := errors.Join(v.CANConn.Close(), v.wire.Do(func() error { return deleteLink(v.near) }))
+	if v.last {
+		err = errors.Join(err, v.wire.Close())
 	}
 	return err
 }

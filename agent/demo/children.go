@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -88,6 +89,8 @@ func (c *children) command(ctx context.Context, args []string) *exec.Cmd {
 
 // output runs a verb to its end and returns what it printed.
 func (c *children) output(ctx context.Context, args ...string) ([]byte, error) {
+	runtime.LockOSThread() // see Process.run
+	defer runtime.UnlockOSThread()
 	cmd := c.command(ctx, args)
 	var errs tail
 	cmd.Stderr = &errs
@@ -112,17 +115,28 @@ func (c *children) start(name string, lines bool, args ...string) (*Process, err
 	} else {
 		p.cmd.Stdout = &p.out
 	}
-	if err := p.cmd.Start(); err != nil {
+	started := make(chan error, 1)
+	go p.run(started)
+	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	go func() {
-		p.err = p.cmd.Wait()
-		close(p.done)
-	}()
 	c.mu.Lock()
 	c.all = append(c.all, p)
 	c.mu.Unlock()
 	return p, nil
+}
+
+// run starts the process and waits for its end on one locked thread: the signal that ends it with its parent comes when the thread
+// ends that started it, not the process (prctl(2)), and threads that enter a network namespace end.
+func (p *Process) run(started chan<- error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	err := p.cmd.Start()
+	started <- err
+	if err == nil {
+		p.err = p.cmd.Wait()
+		close(p.done)
+	}
 }
 
 // Output returns what an ended process printed.

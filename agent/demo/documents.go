@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/cellward/cellward/agent/policy"
 	"github.com/cellward/cellward/agent/trace"
@@ -150,7 +149,7 @@ func nextPower(n uint64) uint64 { return 1 << bits.Len64(n) }
 // complete fills in what only this demonstration knows: identities, TPM, folders, sockets and sizes.
 func complete(b *policy.Binding, at place, tpm string, gateway, node policy.Identity, frames uint64) {
 	b.Gateway = policy.Gateway{
-		Name: "gateway", Identity: gateway, TPM: "unix:" + strings.TrimPrefix(tpm, "unix:"), StateDirectory: at.gatewayState(), User: strconv.Itoa(AgentUID),
+		Name: "gateway", Identity: gateway, TPM: tpm, StateDirectory: at.gatewayState(), User: strconv.Itoa(AgentUID),
 		BPFFS: at.bpffs, CandidateRing: ringBytes(frames),
 		Ring:    policy.Ring{Slots: int(min(max(nextPower(frames), 1<<12), policy.MaxRingSlots)), Socket: at.ringSocket()},
 		Control: policy.Control{Socket: at.controlSocket()},

@@ -41,10 +41,16 @@ type LabOptions struct {
 	Frames uint64
 	// SoftwareEdge gives the edge a software key instead of a TPM.
 	SoftwareEdge bool
-	// GatewayTPM, if not nil, is given the socket of the gateway's TPM and returns the one that the gateway is to use.
-	GatewayTPM func(socket string) string
+	// GatewayTPM is the TPM that the gateway uses, as station.Options names it, and which the agent's user may open; empty: a
+	// software one of its own.
+	GatewayTPM string
+	// TPMProxy, if not nil, is given the socket of the gateway's software TPM and returns the one that the gateway is to use.
+	TPMProxy func(socket string) string
 	// Group is the group whose members may read the ring; empty: none.
 	Group string
+	// Direct joins the edge's interfaces to the gateway's without a wire between: there is nothing to read or to inject then
+	// but through sockets. It needs vxcan.
+	Direct bool
 }
 
 // Lab is a gateway and an edge on one machine: CAN buses between two network namespaces, a software TPM and a state folder on
@@ -95,18 +101,17 @@ func NewLab(ctx context.Context, o LabOptions) (_ *Lab, err error) {
 	for _, i := range o.Binding.Interfaces {
 		names = append(names, i.Name)
 	}
-	if l.Kind, l.Buses, err = newBuses(l.edgeNS, names, uint32(min(max(2*o.Frames, 10_000), maxQueue))); err != nil {
+	if o.Direct {
+		l.Kind = busVXCAN
+		l.Buses, err = newDirectBuses(l.edgeNS, names)
+	} else {
+		l.Kind, l.Buses, err = newBuses(l.edgeNS, names, uint32(min(max(2*o.Frames, 10_000), maxQueue)))
+	}
+	if err != nil {
 		return nil, err
 	}
-	if l.gateway, err = l.startTPM(ctx, "gateway", o.GatewayTPM); err != nil {
+	if l.gateway, err = l.gatewayTPM(ctx, o); err != nil {
 		return nil, err
-	}
-	// As a device of the group tss would be.
-	socket := strings.TrimPrefix(l.gateway[1], "unix:")
-	for _, path := range []string{filepath.Dir(socket), socket} {
-		if err := os.Lchown(path, AgentUID, AgentUID); err != nil {
-			return nil, fmt.Errorf("give TPM to the agent's user: %w", err)
-		}
 	}
 	if o.SoftwareEdge {
 		l.edge = []string{"--software-key"}
@@ -116,6 +121,25 @@ func NewLab(ctx context.Context, o LabOptions) (_ *Lab, err error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// gatewayTPM returns the arguments that name the gateway's TPM.
+func (l *Lab) gatewayTPM(ctx context.Context, o LabOptions) ([]string, error) {
+	if o.GatewayTPM != "" {
+		return []string{"--tpm", o.GatewayTPM}, nil
+	}
+	arguments, err := l.startTPM(ctx, "gateway", o.TPMProxy)
+	if err != nil {
+		return nil, err
+	}
+	// As a device of the group tss would be.
+	socket := strings.TrimPrefix(arguments[1], "unix:")
+	for _, path := range []string{filepath.Dir(socket), socket} {
+		if err := os.Lchown(path, AgentUID, AgentUID); err != nil {
+			return nil, fmt.Errorf("give TPM to the agent's user: %w", err)
+		}
+	}
+	return arguments, nil
 }
 
 // startTPM starts a software TPM and returns how the command line names it.

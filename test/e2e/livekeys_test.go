@@ -215,7 +215,7 @@ func TestFaultyTPMUnderLoad(t *testing.T) {
 	needRoot(t)
 	const simulated = 40 * time.Second
 	var proxy *tpmtest.Proxy
-	l := newLab(t, demo.LabOptions{Frames: 100_000, SoftwareEdge: true, GatewayTPM: func(socket string) string {
+	l := newLab(t, demo.LabOptions{Frames: 100_000, SoftwareEdge: true, TPMProxy: func(socket string) string {
 		proxy = tpmtest.StartProxy(t, socket)
 		return proxy.Socket
 	}}, simulated)

@@ -20,7 +20,7 @@ const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 // Errors of fetching packages.
 var (
-	ErrNoMirror = errors.New("apt on this machine has no Debian mirror: name one")
+	ErrNoMirror = errors.New("apt on this machine has no Debian mirror: name one with -mirror")
 	ErrKeyring  = errors.New(keyring + " is missing: install debian-archive-keyring")
 )
 

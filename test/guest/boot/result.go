@@ -23,7 +23,7 @@ const cannotHold = "cannot hold on this kernel: "
 type testcase struct {
 	name   string
 	state  string // "PASS", "FAIL" or "SKIP"
-	reason string // of a skip
+	reason string // the last line that it logged: why it was skipped, or what it found
 	took   string
 }
 
@@ -105,10 +105,7 @@ func (p *parser) take(line string) {
 		}
 		return
 	}
-	c := testcase{name: m[2], state: m[1], took: m[3]}
-	if c.state == "SKIP" {
-		c.reason = p.last[c.name]
-	}
+	c := testcase{name: m[2], state: m[1], took: m[3], reason: p.last[m[2]]}
 	p.result.cases = append(p.result.cases, c)
 	p.say("%s %s %s %s", c.state, c.name, c.took, c.reason)
 	if !strings.Contains(c.name, "/") && c.state == "FAIL" && !p.verbose {
