@@ -5,6 +5,7 @@ package privilege
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os/user"
 	"slices"
@@ -22,7 +23,7 @@ type User struct {
 }
 
 // Lookup finds a user by name or number. A number that the user database does not know stands for itself, with the group of the
-// same number and no others; a name that it does not know is ErrNoUser.
+// same number and no others; a name that it does not know is ErrNoUser. A system without a user database knows nobody.
 func Lookup(name string) (*User, error) {
 	number, err := strconv.ParseUint(name, 10, 32)
 	numeric := err == nil
@@ -37,16 +38,16 @@ func Lookup(name string) (*User, error) {
 	var unknownName user.UnknownUserError
 	var unknownID user.UnknownUserIdError
 	switch {
-	case errors.As(err, &unknownID):
+	case errors.As(err, &unknownID), numeric && errors.Is(err, fs.ErrNotExist):
 		return &User{UID: uint32(number), GID: uint32(number)}, nil
-	case errors.As(err, &unknownName):
+	case errors.As(err, &unknownName), errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("find user %q: %w: run `useradd --system --no-create-home --shell /usr/sbin/nologin %s`", name, ErrNoUser, name)
 	case err != nil:
 		return nil, fmt.Errorf("find user %s: %w", name, err)
 	}
 	u := &User{Name: entry.Username}
 	groups, err := entry.GroupIds()
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("find groups of user %s: %w", name, err)
 	}
 	if u.UID, err = parseID(entry.Uid); err != nil {
