@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -45,6 +47,8 @@ type Options struct {
 	// RequireInterfaces makes an interface that is missing at the start an error. Else the others are protected, and the missing
 	// one when it appears: refusing to start would leave them all open.
 	RequireInterfaces bool
+	// Metrics makes the control socket's page of metrics for the agent, and returns what ends with the agent. nil: there is none.
+	Metrics func(*Agent) (http.Handler, io.Closer, error)
 }
 
 // Agent is a running gateway pipeline. Its methods are safe for concurrent use with Run.
@@ -70,6 +74,7 @@ type Agent struct {
 
 	failMu sync.Mutex
 	failed error // the last failure to save, for status
+	saves  SaveStatus
 }
 
 // Run starts the pipeline and returns when ctx ends (nil, after a clean stop) or when it cannot go on. The filter stays
@@ -255,13 +260,17 @@ func (a *Agent) serve() (func() error, error) {
 		return nil, err
 	}
 	a.readers = readers
-	status, err := control.Serve(g.Control.Socket, g.Ring.Group, map[string]func() any{
-		control.StatusPath: func() any { return a.Status() },
-	})
+	pages, metrics, err := a.metrics()
 	if err != nil {
 		return nil, errors.Join(err, readers.Close())
 	}
-	return func() error { return errors.Join(status.Close(), readers.Close()) }, nil
+	status, err := control.Serve(g.Control.Socket, g.Ring.Group, map[string]func() any{
+		control.StatusPath: func() any { return a.Status() },
+	}, pages...)
+	if err != nil {
+		return nil, errors.Join(err, metrics.Close(), readers.Close())
+	}
+	return func() error { return errors.Join(status.Close(), metrics.Close(), readers.Close()) }, nil
 }
 
 // loop drains, opens, commits and publishes until ctx ends, and then stops cleanly.
@@ -441,6 +450,7 @@ func (a *Agent) saveReport(err error) {
 	a.failMu.Lock()
 	again := a.failed != nil && err != nil && a.failed.Error() == err.Error()
 	a.failed = err
+	a.saves.count(err)
 	a.failMu.Unlock()
 	if err == nil || again {
 		return // it is tried every second, and status goes on saying so

@@ -19,7 +19,10 @@ type Status struct {
 	Binding    string            `json:"binding"`
 	Engine     string            `json:"engine"`
 	SaveError  string            `json:"save_error,omitempty"`
+	Saves      SaveStatus        `json:"saves"`
 	Readers    int               `json:"readers"` // of the ring, connected now
+	Ring       RingStatus        `json:"ring"`
+	Keys       KeyTimes          `json:"keys"`
 	Interfaces []InterfaceStatus `json:"interfaces"`
 	Nodes      []NodeStatus      `json:"nodes"`
 	Streams    []StreamStatus    `json:"streams"`
@@ -34,6 +37,7 @@ type InterfaceStatus struct {
 	Carrier  string            `json:"carrier"`
 	RingUsed uint64            `json:"ring_used"`
 	RingSize uint64            `json:"ring_size"`
+	Control  ControlFill       `json:"control"`
 	Link     LinkStatus        `json:"link"`
 	Verdicts map[string]uint64 `json:"verdicts"`
 }
@@ -75,6 +79,10 @@ type StreamStatus struct {
 	Deleted      uint64  `json:"deleted"`
 	Corrected    uint64  `json:"corrected"`
 	Shed         uint64  `json:"shed"`
+	// Ceiling is the counter above which nothing takes effect before a higher one is durable.
+	Ceiling uint64 `json:"ceiling"`
+	// SampleAgeMS is the age of the newest sample in the ring; null where this agent has published none.
+	SampleAgeMS *int64 `json:"sample_age_ms"`
 }
 
 // Status reads the state of the pipeline between two batches.
@@ -86,7 +94,8 @@ func (a *Agent) Status() Status {
 		PID: os.Getpid(), Version: a.opts.Version, UptimeS: int64(time.Since(a.began).Seconds()),
 		Policy: a.opts.Set.Policy.Name, Binding: a.opts.Set.Binding.Name, Engine: a.engine.Name(),
 	}
-	s.Readers = a.readers.Stats().Clients
+	s.Readers, s.Ring = a.ringStatus()
+	s.Saves, s.Keys = a.saveStatus(), a.keyTimes()
 	if err := a.saveError(); err != nil {
 		s.SaveError = err.Error()
 	}
@@ -98,6 +107,7 @@ func (a *Agent) Status() Status {
 		i := InterfaceStatus{
 			Name: b.Name(), Slot: b.Slot(), Carrier: string(carriers[b.Slot()]),
 			RingUsed: b.Candidates().Used(), RingSize: b.Candidates().Size(), Link: a.links.status(b.Slot()),
+			Control:  ControlFill{Used: b.Control().Used(), Size: b.Control().Size()},
 			Verdicts: make(map[string]uint64),
 		}
 		for v, n := range a.counts(b) {
@@ -123,6 +133,7 @@ func (a *Agent) Status() Status {
 			Stream: t.ID, Node: t.node.name, Role: t.Role.String(), Interface: t.Interface.Name, CANID: t.CANID.String(),
 			Source: t.Source, PeriodMS: float64(t.Period) / 1e6, Highest: t.window.Highest(), Committed: c, Published: p,
 			Lost: c - p, Missing: t.gaps.Missing(), Deleted: t.gaps.Deleted(), Corrected: t.gaps.Corrected(), Shed: shed[t.Slot].Load(),
+			Ceiling: a.core.ceilings.durable[t.Slot].Load(), SampleAgeMS: a.sampleAge(t, now),
 		}
 		if !t.heartbeat {
 			st.Sensitivity, st.SamplingRate = t.Sensitivity.String(), t.Rate.String()

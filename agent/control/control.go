@@ -25,8 +25,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// StatusPath is the resource that answers the agent's state.
-const StatusPath = "/v1/status"
+// The resources: the agent's state, and its metrics for Prometheus.
+const (
+	StatusPath  = "/v1/status"
+	MetricsPath = "/metrics"
+)
 
 // maxResponse bounds what a client reads: a gateway of 4,096 streams answers about 2 MiB.
 const maxResponse = 16 << 20
@@ -41,9 +44,16 @@ type Server struct {
 	done chan error
 }
 
+// Page is a resource that is not JSON. Its handler gets GET requests only.
+type Page struct {
+	Path    string
+	Handler http.Handler
+}
+
 // Serve listens on path, with mode 0660 and the given group when it is named, and answers GET requests for each resource
-// with what its function returns, as JSON. The functions are called from many goroutines.
-func Serve(path, group string, resources map[string]func() any) (*Server, error) {
+// with what its function returns, as JSON, and for each page with what its handler writes. Functions and handlers are called
+// from many goroutines.
+func Serve(path, group string, resources map[string]func() any, pages ...Page) (*Server, error) {
 	ln, err := listen(path, group)
 	if err != nil {
 		return nil, err
@@ -60,6 +70,9 @@ func Serve(path, group string, resources map[string]func() any) (*Server, error)
 			// The client may be gone; that is its own affair.
 			_, _ = w.Write(append(b, '\n'))
 		})
+	}
+	for _, p := range pages {
+		mux.Handle("GET "+p.Path, p.Handler)
 	}
 	s := &Server{
 		http: &http.Server{Handler: mux, ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second, MaxHeaderBytes: 4096},

@@ -35,6 +35,8 @@ type LabOptions struct {
 	Frames uint64
 	// SoftwareEdge gives the edge a software key instead of a TPM.
 	SoftwareEdge bool
+	// AgentArgs are added to the agent's command line.
+	AgentArgs []string
 }
 
 // Lab is a gateway and an edge on one machine: CAN buses between two network namespaces, a software TPM and a state folder on
@@ -53,6 +55,8 @@ type Lab struct {
 	edgeNS  *loader.Netns
 	gateway []string // where the gateway's keys are, as the command line names it
 	edge    []string // and the edge's
+	// agentArgs are further arguments of the agent.
+	agentArgs []string
 	kids    *children
 }
 
@@ -62,7 +66,7 @@ func NewLab(ctx context.Context, o LabOptions) (_ *Lab, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("make folder: %w", err)
 	}
-	l := &Lab{at: place{dir: dir}, policy: o.Policy, binding: o.Binding, frames: o.Frames, kids: &children{program: o.Program}}
+	l := &Lab{at: place{dir: dir}, policy: o.Policy, binding: o.Binding, frames: o.Frames, agentArgs: o.AgentArgs, kids: &children{program: o.Program}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.Close())
@@ -139,7 +143,7 @@ func (l *Lab) Reboot() error {
 
 // BeginAgent starts the agent and does not wait for it.
 func (l *Lab) BeginAgent() (*Process, error) {
-	return l.kids.start("agent", false, append(l.documents("run"), "--report-every", "1s")...)
+	return l.kids.start("agent", false, append(append(l.documents("run"), "--report-every", "1s"), l.agentArgs...)...)
 }
 
 // EdgeState returns the edge's state folder.

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cellward/cellward/agent"
+	"github.com/cellward/cellward/agent/metrics"
 	"github.com/cellward/cellward/agent/policy"
 )
 
@@ -27,6 +28,7 @@ func newRunCommand() *cobra.Command {
 	var every time.Duration
 	var engine, hook string
 	var all bool
+	var scrape string
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run the gateway's agent: filter, verify, publish",
@@ -40,13 +42,15 @@ what comes in meanwhile is taken by the next run. Security events go to stderr a
 	cmd.Flags().StringVar(&engine, "engine", "", "AEAD engine to use (default: the fastest of this CPU that passes its tests)")
 	cmd.Flags().StringVar(&hook, "hook", "", "hook to attach by: tcx_ingress or clsact_ingress (default: what is attached already, else tcx where the kernel has it)")
 	cmd.Flags().BoolVar(&all, "require-interfaces", false, "end if an interface is missing at the start, which leaves the others open as well")
+	cmd.Flags().StringVar(&scrape, "metrics-listen", "", "serve metrics on this TCP address as well, IP:PORT or the PORT of 127.0.0.1 (default: on the control socket only)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		set, err := docs.load()
 		if err != nil {
 			return err
 		}
+		log := slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), nil))
 		return agent.RunGateway(cmd.Context(), agent.Options{
-			Set: set, Log: slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), nil)), ReportEvery: every, Engine: engine, Version: agent.Build().Version,
+			Set: set, Log: log, Metrics: metrics.Serve(metrics.Options{Listen: scrape, Build: agent.Build(), Log: log}), ReportEvery: every, Engine: engine, Version: agent.Build().Version,
 			Hook: hook, RequireInterfaces: all,
 		})
 	}
