@@ -57,7 +57,7 @@ type Lab struct {
 	edge    []string // and the edge's
 	// agentArgs are further arguments of the agent.
 	agentArgs []string
-	kids    *children
+	kids      *children
 }
 
 // NewLab makes buses and TPMs. Keys are agreed by AgreeKeys, processes started by the other methods.

@@ -235,8 +235,22 @@ func TestServe(t *testing.T) {
 	if err := end.Close(); err != nil || lines.Len() > 0 {
 		t.Errorf("without an address: %v, %s", err, &lines)
 	}
+	for address, good := range map[string]bool{"": true, "1": true, "nowhere": false} {
+		if err := CheckAddress(address); (err == nil) != good {
+			t.Errorf("%q: %v", address, err)
+		}
+	}
 	if _, _, err := Serve(Options{Log: log, Listen: "nowhere"})(&agent.Agent{}); !errors.Is(err, ErrAddress) {
 		t.Error(err)
+	}
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	page, end, err = Serve(Options{Log: log, Listen: taken.Addr().String()})(&agent.Agent{})
+	if err != nil || page == nil || end.Close() != nil || !strings.Contains(lines.String(), "metrics_not_served") {
+		t.Errorf("an address that is taken: %v, %s", err, &lines)
 	}
 	_, end, err = Serve(Options{Log: log, Listen: "0"})(&agent.Agent{})
 	if err != nil {
@@ -288,4 +302,3 @@ func FuzzParseAddress(f *testing.F) {
 		}
 	})
 }
-

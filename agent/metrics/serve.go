@@ -46,7 +46,17 @@ type Options struct {
 	Log    *slog.Logger
 }
 
-// Serve returns agent.Options.Metrics.
+// CheckAddress says whether Options.Listen would be understood.
+func CheckAddress(s string) error {
+	if s == "" {
+		return nil
+	}
+	_, err := parseAddress(s)
+	return err
+}
+
+// Serve returns agent.Options.Metrics. An address that cannot be listened on is reported and done without: nothing that happens
+// to a port may keep the agent from verifying.
 func Serve(o Options) func(*agent.Agent) (http.Handler, io.Closer, error) {
 	return func(a *agent.Agent) (http.Handler, io.Closer, error) {
 		page := NewHandler(NewCollector(a.Status, o.Build))
@@ -54,8 +64,12 @@ func Serve(o Options) func(*agent.Agent) (http.Handler, io.Closer, error) {
 			return page, io.NopCloser(nil), nil
 		}
 		s, err := Listen(o.Listen, NewHandler(NewCollector(atMost(keepState, a.Status), o.Build)))
-		if err != nil {
+		if errors.Is(err, ErrAddress) {
 			return nil, nil, err
+		}
+		if err != nil {
+			o.Log.Error("metrics are on the control socket only", "event", "metrics_not_served", "error", err.Error())
+			return page, io.NopCloser(nil), nil
 		}
 		if !s.addr.Addr().IsLoopback() {
 			o.Log.Warn("metrics are shown to whoever reaches this address", "event", "metrics_exposed", "address", s.addr.String())

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -44,6 +45,9 @@ what comes in meanwhile is taken by the next run. Security events go to stderr a
 	cmd.Flags().BoolVar(&all, "require-interfaces", false, "end if an interface is missing at the start, which leaves the others open as well")
 	cmd.Flags().StringVar(&scrape, "metrics-listen", "", "serve metrics on this TCP address as well, IP:PORT or the PORT of 127.0.0.1 (default: on the control socket only)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := metrics.CheckAddress(scrape); err != nil {
+			return usageError{fmt.Errorf("--metrics-listen: %w", err)}
+		}
 		set, err := docs.load()
 		if err != nil {
 			return err
