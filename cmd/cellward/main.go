@@ -57,7 +57,7 @@ func newCommand() *cobra.Command {
 	}
 	root.AddCommand(
 		newRunCommand(), newSealCommand(), newReadCommand(), newDemoCommand(), newKeysCommand(), newPolicyCommand(),
-		newStatusCommand(), newDoctorCommand(), newDetachCommand(), newVersionCommand(),
+		newStatusCommand(), newWatchCommand(), newDoctorCommand(), newDetachCommand(), newVersionCommand(),
 	)
 	markUsage(root)
 	return root
