@@ -53,7 +53,7 @@ type signalState struct {
 	history []float64
 }
 
-// recent is what happened last and is worth knowing.
+// recent is what happened last and is worth knowing, with its number since it was quiet before.
 type recent struct {
 	what string
 	n    uint64
@@ -105,7 +105,7 @@ func (m *Model) notice() {
 			}
 		}
 		if most.n > 0 {
-			m.recent[b.name] = most
+			m.happened(b.name, most.what, most.n)
 		}
 	}
 	for _, t := range m.pic.streams {
@@ -116,12 +116,20 @@ func (m *Model) notice() {
 		key := streamKey(t.id)
 		switch {
 		case t.deleted > old.deleted:
-			m.recent[key] = recent{"DELETED", t.deleted - old.deleted, m.now.Time}
+			m.happened(key, "DELETED", t.deleted-old.deleted)
 		case t.shed > old.shed:
-			m.recent[key] = recent{"SHED", t.shed - old.shed, m.now.Time}
+			m.happened(key, "SHED", t.shed-old.shed)
 		}
 	}
 	maps.DeleteFunc(m.recent, func(_ string, r recent) bool { return m.now.Time.Sub(r.at) > recentFor })
+}
+
+// happened counts what goes on since it was quiet for recentFor.
+func (m *Model) happened(key, what string, n uint64) {
+	if r := m.recent[key]; r.what == what && m.now.Time.Sub(r.at) <= recentFor {
+		n += r.n
+	}
+	m.recent[key] = recent{what, n, m.now.Time}
 }
 
 func streamKey(id uint32) string { return fmt.Sprint("stream ", id) }

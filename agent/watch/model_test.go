@@ -199,13 +199,13 @@ func TestComesBack(t *testing.T) {
 // TestRecent: what happened goes from the screen again.
 func TestRecent(t *testing.T) {
 	m := after(NewModel(false), 4)
-	if s := text(m); !strings.Contains(s, "bad_tag +10") {
+	if s := text(m); !strings.Contains(s, "30 bad_tag") {
 		t.Errorf("no refusal:\n%s", s)
 	}
 	s := at(3)
 	s.Time = s.Time.Add(recentFor + time.Second)
 	m.Take(s)
-	if s := text(m); strings.Contains(s, "bad_tag +") || strings.Contains(s, "DELETED 1") {
+	if s := text(m); strings.Contains(s, "0 bad_tag\n") || strings.Contains(s, "DELETED 1") {
 		t.Errorf("still there:\n%s", s)
 	}
 }

@@ -159,9 +159,9 @@ func helpLines() []string {
 		"?                 this page, and back",
 		"",
 		"REFUSED counts forged, repeated, old and shed frames; LAST REFUSED is the",
-		"verdict of most of them in the last seconds. MISSING samples may still",
-		"come, DELETED ones were sealed and never came. KEY tells DUE from the",
-		"policy's interval on, EXPIRED at the limit.",
+		"verdict of most of them, with their number since 10 s of quiet. MISSING",
+		"samples may still come, DELETED ones were sealed and never came. KEY is",
+		"DUE from the policy's interval on and EXPIRED at the limit.",
 	}
 }
 
@@ -253,7 +253,7 @@ func (m *Model) busColumns() []column {
 		}
 		lastRefused := "-"
 		if r, ok := m.recent[b.name]; ok {
-			lastRefused = fmt.Sprintf("%s +%d", r.what, r.n)
+			lastRefused = fmt.Sprintf("%d %s", r.n, r.what)
 		}
 		for i, s := range []string{b.name, b.state, b.filter, fill, number(perSecond, ok && known), fmt.Sprint(accepted), fmt.Sprint(refused), lastRefused} {
 			c[i].cells = append(c[i].cells, s)
