@@ -136,6 +136,31 @@ func TestEveryFamilyIsShown(t *testing.T) {
 	}
 }
 
+// TestDocs wants every metric in the documentation as it is, and none that is not there.
+func TestDocs(t *testing.T) {
+	page, err := os.ReadFile("../../docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := strings.Count(string(page), "\n| `"+namespace)
+	if rows != len(families()) {
+		t.Errorf("%d metrics are described, there are %d", rows, len(families()))
+	}
+	for _, f := range families() {
+		kind, labels := "counter", "-"
+		if f.kind == gauge {
+			kind = "gauge"
+		}
+		if l := strings.Fields(f.labels); len(l) > 0 {
+			labels = "`" + strings.Join(l, "`, `") + "`"
+		}
+		row := fmt.Sprintf("\n| `%s%s` | %s | %s | %s |\n", namespace, f.name, kind, labels, f.help)
+		if !strings.Contains(string(page), row) {
+			t.Errorf("no row %s", row)
+		}
+	}
+}
+
 // TestPromtool lets Prometheus's own checker read the exposition, names and helps included.
 func TestPromtool(t *testing.T) {
 	promtool, err := exec.LookPath("promtool")

@@ -21,7 +21,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-var began = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+func began() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
 
 // at is a gateway n seconds after it began: two buses, two nodes, five streams; can1 and its node are in trouble.
 func at(n int) Snapshot {
@@ -58,7 +58,7 @@ func at(n int) Snapshot {
 	}
 	wave := math.Sin(float64(n) / 4)
 	return Snapshot{
-		Time:     began.Add(time.Duration(n) * time.Second),
+		Time:     began().Add(time.Duration(n) * time.Second),
 		Overview: &agent.Overview{Status: s, Running: true, Kernel: &agent.KernelStatus{Release: "6.18.0"}},
 		Ring: Ring{Connected: true, Fault: "ok", Streams: []Stream{
 			{ID: 1, AgeMS: -1, Signals: []Signal{}},
@@ -76,7 +76,7 @@ func at(n int) Snapshot {
 func kernelOnly(n int) Snapshot {
 	used := uint64(416)
 	return Snapshot{
-		Time: began.Add(time.Duration(n) * time.Second),
+		Time: began().Add(time.Duration(n) * time.Second),
 		Overview: &agent.Overview{AgentError: "no agent is listening on /run/cellward/control.sock", Kernel: &agent.KernelStatus{
 			Release: "6.18.0",
 			Interfaces: []agent.KernelInterface{
@@ -142,7 +142,7 @@ func screens() map[string]func() *Model {
 		},
 		"nothing": func() *Model {
 			m := NewModel(false)
-			m.Take(Snapshot{Time: began, Error: "no agent answers and nothing is pinned: no agent is listening on /run/cellward/control.sock; inspect /sys/fs/bpf/cellward: nothing is pinned there"})
+			m.Take(Snapshot{Time: began(), Error: "no agent answers and nothing is pinned: no agent is listening on /run/cellward/control.sock; inspect /sys/fs/bpf/cellward: nothing is pinned there"})
 			return m
 		},
 		"first": func() *Model { return NewModel(false) },
@@ -185,7 +185,7 @@ func TestComesBack(t *testing.T) {
 	if s := whole(); !strings.Contains(s, "AGENT NOT RUNNING") || !strings.Contains(s, "1702") {
 		t.Errorf("agent gone:\n%s", s)
 	}
-	m.Take(Snapshot{Time: began.Add(4 * time.Second), Error: "nothing"})
+	m.Take(Snapshot{Time: began().Add(4 * time.Second), Error: "nothing"})
 	if s := whole(); !strings.Contains(s, "NOTHING TO SHOW") {
 		t.Errorf("all gone:\n%s", s)
 	}
@@ -295,7 +295,7 @@ func TestSizes(t *testing.T) {
 			case 3:
 				m.Take(kernelOnly(rapid.IntRange(0, 1000).Draw(t, "n")))
 			case 4:
-				m.Take(Snapshot{Time: began, Error: rapid.String().Draw(t, "error")})
+				m.Take(Snapshot{Time: began(), Error: rapid.String().Draw(t, "error")})
 			}
 			lines := m.Lines()
 			if len(lines) != m.height {

@@ -136,12 +136,10 @@ func (s *screen) View() tea.View {
 		switch l.Style {
 		case Plain:
 			b.WriteString(l.Text)
-		case Heading:
+		case Heading, Selected: // not reverse: that would turn a sparkline upside down
 			b.WriteString("\x1b[1m" + l.Text + "\x1b[0m")
 		case Alarm:
 			b.WriteString("\x1b[1;7m" + l.Text + "\x1b[0m")
-		case Selected:
-			b.WriteString("\x1b[7m" + l.Text + "\x1b[0m")
 		}
 	}
 	v := tea.NewView(b.String())

@@ -93,7 +93,9 @@ func TestSource(t *testing.T) {
 	p, end = serve(t, socket)
 	defer end()
 	publish(9, 0, 1, 1)
-	until(t, s, "the next ring", func(r Ring) bool { return r.Connected && r.Streams[0].Counter == 9 && r.Streams[0].Signals[1].Value == nil })
+	until(t, s, "the next ring", func(r Ring) bool {
+		return r.Connected && r.Streams[0].Counter == 9 && r.Streams[0].Signals[1].Value == nil
+	})
 }
 
 func TestWriteJSON(t *testing.T) {

@@ -256,7 +256,7 @@ func dashboardQueries(t *testing.T) map[string][]string {
 // every query of the dashboard returns data, and every metric named there or in the rules is one that the agent has.
 func TestPrometheus(t *testing.T) {
 	needRoot(t)
-	_, program := needPrometheus(t)
+	promtool, program := needPrometheus(t)
 	upLoopback(t)
 	const simulated = 2 * time.Second
 	at := freePort(t)
@@ -307,6 +307,11 @@ func TestPrometheus(t *testing.T) {
 		return nil
 	})
 	exposed := controlMetrics(t, l)
+	check := exec.CommandContext(t.Context(), promtool, "check", "metrics")
+	check.Stdin = strings.NewReader(exposed)
+	if out, err := check.CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("promtool check metrics: %v\n%s", err, out)
+	}
 	known := func(where, expr string) {
 		for _, name := range regexp.MustCompile(`\b(cellward|process|go)_\w+\b`).FindAllString(expr, -1) {
 			if !strings.Contains(exposed, "\n# TYPE "+name+" ") && !strings.HasPrefix(exposed, "# TYPE "+name+" ") {
