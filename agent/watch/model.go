@@ -263,6 +263,14 @@ func (m *Model) status() *agent.Status {
 	return m.now.Overview.Status
 }
 
+// kernel returns the kernel's part where it is all there is, or nil.
+func (m *Model) kernel() *agent.KernelStatus {
+	if m.now.Overview == nil || m.now.Overview.Running {
+		return nil
+	}
+	return m.now.Overview.Kernel
+}
+
 func find[T any](all []T, is func(T) bool) (x T, ok bool) {
 	if i := slices.IndexFunc(all, is); i >= 0 {
 		return all[i], true

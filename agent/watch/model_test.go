@@ -78,7 +78,7 @@ func kernelOnly(n int) Snapshot {
 	return Snapshot{
 		Time: began().Add(time.Duration(n) * time.Second),
 		Overview: &agent.Overview{AgentError: "no agent is listening on /run/cellward/control.sock", Kernel: &agent.KernelStatus{
-			Release: "6.18.0",
+			Release: "6.18.0", Pins: agent.PinStatus{SameLayout: true},
 			Interfaces: []agent.KernelInterface{
 				{Slot: 1, Name: "can0", Attached: true, State: agent.StateAttached, Hook: "tcx_ingress", Rings: map[string]agent.Fill{"candidates": {Used: &used, Size: 1 << 20}},
 					Verdicts: map[string]uint64{"accepted": 1702, "replay": 48, "plaintext_on_protected": 17}},
@@ -193,6 +193,59 @@ func TestComesBack(t *testing.T) {
 	m.Take(at(6))
 	if s := whole(); strings.Contains(s, "NOTHING") || strings.Contains(s, "NOT RUNNING") || !strings.Contains(s, "400.0") {
 		t.Errorf("back:\n%s", s)
+	}
+}
+
+// TestBanners: each of what must be known is said in words, and nothing of it without its reason.
+func TestBanners(t *testing.T) {
+	running := func(change func(*Snapshot)) func() Snapshot {
+		return func() Snapshot { s := at(3); change(&s); return s }
+	}
+	gone := func(change func(*Snapshot)) func() Snapshot {
+		return func() Snapshot {
+			s := kernelOnly(3)
+			s.Overview.Kernel.Interfaces = s.Overview.Kernel.Interfaces[:1]
+			change(&s)
+			return s
+		}
+	}
+	for _, c := range []struct {
+		want string
+		of   func() Snapshot
+	}{
+		{"", running(func(*Snapshot) {})},
+		{"", running(func(s *Snapshot) { s.Overview.Interfaces[0].Link = agent.LinkStatus{State: agent.LinkAbsent} })},
+		{"BUS can0 IS OPEN", running(func(s *Snapshot) { s.Overview.Interfaces[0].Link = agent.LinkStatus{State: agent.LinkDown} })},
+		{"BMS SECURITY FAULT (fault)", running(func(s *Snapshot) { s.Ring.Fault = "fault" })},
+		{"BMS SECURITY FAULT (latched)", running(func(s *Snapshot) { s.Ring = Ring{}; s.Overview.Status.Ring.Fault = "latched" })},
+		{"SUSPECT", running(func(s *Snapshot) { s.Ring.Fault = "suspect" })},
+		{"STATE NOT WRITTEN: disk", running(func(s *Snapshot) { s.Overview.SaveError = "disk" })},
+		{"NO VALUES: refused", running(func(s *Snapshot) { s.Ring = Ring{Error: "refused"} })},
+		{"RING: silent", running(func(s *Snapshot) { s.Ring.Error = "silent" })},
+		{"AGENT NOT RUNNING", gone(func(*Snapshot) {})},
+		{"AGENT DOES NOT ANSWER: deadline", gone(func(s *Snapshot) { s.Overview.AgentError = "deadline" })},
+		{"PINS ARE OF ANOTHER BUILD", gone(func(s *Snapshot) { s.Overview.Kernel.Pins.SameLayout = false })},
+		{"HOOKS CANNOT BE READ: denied", gone(func(s *Snapshot) { s.Overview.Kernel.HookError = "denied" })},
+		{"BUS can0 IS OPEN", gone(func(s *Snapshot) {
+			s.Overview.Kernel.Interfaces[0].Attached, s.Overview.Kernel.Interfaces[0].State = false, agent.StateNoLink
+		})},
+		{"NOTHING TO SHOW", func() Snapshot { return Snapshot{Time: began(), Error: "no"} }},
+	} {
+		m := NewModel(false)
+		m.Take(c.of())
+		var alarms []string
+		for _, l := range m.Lines() {
+			if l.Style == Alarm {
+				alarms = append(alarms, l.Text)
+			}
+		}
+		all := strings.Join(alarms, "\n")
+		if c.want == "" && all != "" || !strings.Contains(all, c.want) {
+			t.Errorf("want %q, got %q", c.want, all)
+		}
+		if extra := 1 + strings.Count(all, "\n"); c.want != "" && extra > 2 {
+			t.Errorf("%d banners: %q", extra, all)
+		}
 	}
 }
 

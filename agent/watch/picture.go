@@ -112,9 +112,15 @@ func ofKernel(k *agent.KernelStatus) (p picture) {
 			b.name = fmt.Sprintf("slot %d", i.Slot)
 		}
 		if !i.Attached {
-			b.filter, b.open = "NONE", i.State == agent.StateNoLink
-			if i.State == agent.StateGone {
-				b.state = "ABSENT"
+			switch i.State {
+			case agent.StateNoLink:
+				b.filter, b.open = "NONE", true
+			case agent.StateGone:
+				b.filter, b.state = "NONE", "ABSENT"
+			case agent.StateElsewhere:
+				b.filter = "other netns"
+			default:
+				b.filter = "unknown"
 			}
 		}
 		if f := i.Rings["candidates"]; f.Used != nil {

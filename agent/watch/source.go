@@ -16,7 +16,7 @@ import (
 const (
 	// redial is the pause before the ring is asked for again.
 	redial = 300 * time.Millisecond
-	// patience bounds a server that accepts and says nothing.
+	// patience bounds a server that accepts and says nothing: an agent that hangs must not make the screen hang.
 	patience = 2 * time.Second
 	// gather is how long samples gather before they are taken: waking up for each would cost more than all the rest.
 	gather    = 20 * time.Millisecond
@@ -75,6 +75,8 @@ func (s *Source) Close() error {
 // Read returns what is there now.
 func (s *Source) Read(ctx context.Context) Snapshot {
 	var snap Snapshot
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	o, err := agent.ReadOverview(ctx, s.at)
 	if err != nil {
 		snap.Error = err.Error()

@@ -9,6 +9,7 @@ import (
 
 	"github.com/charmbracelet/x/ansi"
 
+	"github.com/cellward/cellward/agent/control"
 	"github.com/cellward/cellward/agent/ring"
 	"github.com/cellward/cellward/loader"
 )
@@ -87,8 +88,8 @@ func (m *Model) title() string {
 	switch s := m.status(); {
 	case s != nil:
 		parts = append(parts, fmt.Sprintf("agent %d up %s", s.PID, span(s.UptimeS)), "fault "+m.fault(), fmt.Sprintf("readers %d", s.Readers), s.Engine, s.Binding)
-	case m.now.Overview != nil:
-		parts = append(parts, "no agent", "Linux "+m.now.Overview.Kernel.Release)
+	case m.kernel() != nil:
+		parts = append(parts, "no agent", "Linux "+m.kernel().Release)
 	default:
 		parts = append(parts, "no agent, no filter")
 	}
@@ -114,7 +115,17 @@ func (m *Model) banners() (all []string) {
 	if o := m.now.Overview; o == nil {
 		return []string{"NOTHING TO SHOW: neither an agent nor a filter is there; looking again"}
 	} else if !o.Running {
-		all = append(all, "AGENT NOT RUNNING: nothing is verified; what the kernel counts follows")
+		if strings.HasPrefix(o.AgentError, control.ErrNotRunning.Error()) {
+			all = append(all, "AGENT NOT RUNNING: nothing is verified; what the kernel counts follows")
+		} else {
+			all = append(all, "AGENT DOES NOT ANSWER: "+o.AgentError)
+		}
+		if k := m.kernel(); k != nil && !k.Pins.SameLayout {
+			all = append(all, "PINS ARE OF ANOTHER BUILD: their counters cannot be read")
+		}
+		if k := m.kernel(); k != nil && k.HookError != "" {
+			all = append(all, "HOOKS CANNOT BE READ: "+k.HookError)
+		}
 	}
 	switch m.fault() {
 	case ring.FaultRaised.String(), ring.FaultLatched.String():

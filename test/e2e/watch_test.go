@@ -145,6 +145,20 @@ func TestWatch(t *testing.T) {
 		}
 	}
 
+	// An agent that hangs makes the screen say so, and hang no more than that.
+	status, err := l.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Kill(status.PID, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	x.shows("AGENT DOES NOT ANSWER", "can0")
+	if err := unix.Kill(status.PID, unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	x.shows("!NOT ANSWER", "readers ")
+
 	gateway.Kill()
 	x.shows("AGENT NOT RUNNING", "can0")
 	again, err := l.StartAgent(t.Context())
