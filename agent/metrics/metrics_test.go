@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/cellward/cellward/agent"
+	"github.com/cellward/cellward/agent/policy"
 	"github.com/cellward/cellward/loader"
 )
 
@@ -158,6 +159,57 @@ func TestDocs(t *testing.T) {
 		if !strings.Contains(string(page), row) {
 			t.Errorf("no row %s", row)
 		}
+	}
+}
+
+// TestAlertsInDocs: the page names every alert, and none that is not there.
+func TestAlertsInDocs(t *testing.T) {
+	rules, err := os.ReadFile("../../deploy/prometheus/rules.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("../../docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	alerts := regexp.MustCompile(`(?m)^ *- alert: (\w+)$`).FindAllStringSubmatch(string(rules), -1)
+	for _, a := range alerts {
+		if !strings.Contains(string(page), "`"+a[1]+"`") {
+			t.Errorf("alert %s is not described", a[1])
+		}
+	}
+	if named := regexp.MustCompile("`Cellward\\w+`").FindAllString(string(page), -1); len(alerts) < 10 || len(named) != len(alerts) {
+		t.Errorf("%d alerts, %d are named", len(alerts), len(named))
+	}
+}
+
+// largest has as many streams as a binding can.
+func largest() agent.Status {
+	s := state()
+	for len(s.Streams) < policy.MaxStreams {
+		x := s.Streams[1]
+		x.Stream = uint32(len(s.Streams) + 1)
+		s.Streams = append(s.Streams, x)
+	}
+	return s
+}
+
+// TestLargest shows the largest gateway that a binding can describe.
+func TestLargest(t *testing.T) {
+	s := largest()
+	text := scrape(t, NewHandler(NewCollector(func() agent.Status { return s }, agent.BuildInfo{})))
+	if n := strings.Count(text, "\ncellward_stream_info{"); n != policy.MaxStreams {
+		t.Errorf("%d streams", n)
+	}
+}
+
+func BenchmarkLargest(b *testing.B) {
+	s := largest()
+	h := NewHandler(NewCollector(func() agent.Status { return s }, agent.BuildInfo{}))
+	for b.Loop() {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequestWithContext(b.Context(), http.MethodGet, "/metrics", nil))
+		b.SetBytes(int64(w.Body.Len()))
 	}
 }
 

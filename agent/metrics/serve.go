@@ -81,7 +81,7 @@ func Serve(o Options) func(*agent.Agent) (http.Handler, io.Closer, error) {
 
 // NewHandler returns the page of a collector's metrics, with those of the Go process.
 func NewHandler(c *Collector) http.Handler {
-	r := prometheus.NewPedanticRegistry()
+	r := prometheus.NewRegistry()
 	r.MustRegister(c, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return promhttp.HandlerFor(r, promhttp.HandlerOpts{
 		ErrorHandling: promhttp.HTTPErrorOnError, MaxRequestsInFlight: maxScrapes, Timeout: scrapeTimeout, EnableOpenMetrics: true,
