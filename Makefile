@@ -24,10 +24,13 @@ export CGO_ENABLED ?= 0
 # Debian packages: what the demonstration runs, what the tests run on top (the readers in other languages, the model of the
 # ring, a syslog server), and what regenerating and linting need.
 RUN_PACKAGES := swtpm bpftool tpm2-tools
-TEST_PACKAGES := g++ python3 python3-numpy valgrind libc6-dbg spin iproute2 rsyslog
+TEST_PACKAGES := g++ python3 python3-numpy valgrind libc6-dbg spin iproute2 rsyslog tmux
 DEV_PACKAGES := clang-19 llvm-19 clang-format-19 libbpf-dev
 RUN_COMMANDS := swtpm bpftool tpm2_getcap
-TEST_COMMANDS := g++ python3 valgrind spin tc rsyslogd
+TEST_COMMANDS := g++ python3 valgrind spin tc rsyslogd tmux
+# Debian's package of Prometheus would start a server. The tests need its two programs alone, so it is unpacked and not installed.
+PROMETHEUS := $(CURDIR)/bin/prometheus
+TEST_PATH := $$PATH:/usr/sbin:/sbin:$(PROMETHEUS)/usr/bin
 DEV_COMMANDS := $(CLANG) $(STRIP) $(CFORMAT)
 
 # What runs guests; what runs in them is fetched when they are prepared.
@@ -60,6 +63,13 @@ setup: ## install what the demonstration needs (apt, as root)
 
 setup-test: setup ## install what the tests need as well
 	$(call need,$(TEST_COMMANDS),$(TEST_PACKAGES))
+	@PATH="$(TEST_PATH)"; if command -v promtool >/dev/null && command -v prometheus >/dev/null; then echo "setup: found prometheus promtool"; else \
+	  echo "setup: missing: prometheus promtool; unpacking Debian's package into $(PROMETHEUS)"; \
+	  if [ "$$(id -u)" -eq 0 ]; then apt-get update -qq >/dev/null; fi; \
+	  dir="$$(mktemp -d)"; trap 'rm -rf "$$dir"' EXIT; mkdir -p $(PROMETHEUS); \
+	  if [ "$$(id -u)" -eq 0 ]; then chmod 755 "$$dir"; chown _apt "$$dir" 2>/dev/null || true; fi; \
+	  (cd "$$dir" && apt-get download -qq prometheus >/dev/null && dpkg-deb -x prometheus_*.deb $(PROMETHEUS)); \
+	  for c in promtool prometheus; do "$$c" --version >/dev/null 2>&1 || { echo "setup: $$c does not run after unpacking it"; exit 1; }; done; fi
 
 setup-dev: setup ## install what generate and lint need as well
 	$(call need,$(DEV_COMMANDS),$(DEV_PACKAGES))
@@ -84,7 +94,7 @@ test: setup-test ## run all tests, with the race detector where it can run
 	@race=""; if command -v gcc >/dev/null && [ "$$($(GO) env GOARCH)" = amd64 ]; then race="-race"; fi; \
 	echo "test: all packages $${race:-(no race detector: it needs gcc on amd64)}; a few minutes on 2 cores"; \
 	if [ "$$(id -u)" -ne 0 ]; then echo "test: not root, so tests of the kernel data path will say that they are skipped"; fi; \
-	if CGO_ENABLED=$${race:+1} PATH="$$PATH:/usr/sbin:/sbin" $(GO) test $$race -timeout 20m $(TEST_ARGS) ./...; \
+	if CGO_ENABLED=$${race:+1} PATH="$(TEST_PATH)" $(GO) test $$race -timeout 20m $(TEST_ARGS) ./...; \
 	then echo "test: PASS"; else echo "test: FAIL"; exit 1; fi
 
 fuzz: ## run every fuzz target for FUZZTIME (default 10s) and say the executions

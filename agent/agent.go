@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -55,6 +57,8 @@ type Options struct {
 	Privileges *Privileges
 	// Notify tells the service manager of start, progress and stop; nil: nobody is told.
 	Notify *notify.Notifier
+	// Metrics makes the control socket's page of metrics for the agent, and returns what ends with the agent. nil: there is none.
+	Metrics func(*Agent) (http.Handler, io.Closer, error)
 }
 
 // Agent is a running gateway pipeline. Its methods are safe for concurrent use with Run.
@@ -97,8 +101,9 @@ type Agent struct {
 	unretired error
 
 	// keys works on keys while the loop runs; due remembers which keys were said to be due.
-	keys atomic.Pointer[keyManager]
-	due  map[dueKey]int64
+	keys  atomic.Pointer[keyManager]
+	due   map[dueKey]int64
+	saves SaveStatus
 }
 
 // Run starts the pipeline and returns when ctx ends (nil, after a clean stop) or when it cannot go on. The filter stays
@@ -166,7 +171,7 @@ func Run(ctx context.Context, opts Options) (err error) {
 		a.changing.Lock()
 		a.ring.Finish()
 		a.changing.Unlock()
-		err = errors.Join(err, status.Close(), a.readers.Close())
+		err = errors.Join(err, status(), a.readers.Close())
 	}()
 	if opts.Reload != nil {
 		go a.reload(opts.Reload)
@@ -333,22 +338,26 @@ func FailClosed(set *policy.Set) (err error) {
 	return a.attach()
 }
 
-// serve opens the sockets for readers and for status.
-func (a *Agent) serve() (*control.Server, error) {
+// serve opens the sockets for readers and for status. What it returns closes the latter.
+func (a *Agent) serve() (func() error, error) {
 	g := a.opts.Set.Binding.Gateway
 	readers, err := serveRing(a.ring, g.Ring, false)
 	if err != nil {
 		return nil, err
 	}
 	a.readers = readers
-	status, err := control.Serve(g.Control.Socket, g.Ring.Group, map[string]func() any{
-		control.StatusPath: func() any { return a.Status() },
-		control.KeysPath:   func() any { return a.Keys() },
-	}, a.actions())
+	pages, metrics, err := a.metrics()
 	if err != nil {
 		return nil, errors.Join(err, readers.Close())
 	}
-	return status, nil
+	status, err := control.Serve(g.Control.Socket, g.Ring.Group, map[string]func() any{
+		control.StatusPath: func() any { return a.Status() },
+		control.KeysPath:   func() any { return a.Keys() },
+	}, a.actions(), pages...)
+	if err != nil {
+		return nil, errors.Join(err, metrics.Close(), readers.Close())
+	}
+	return func() error { return errors.Join(status.Close(), metrics.Close()) }, nil
 }
 
 // actions are what the control socket does on request.
@@ -616,6 +625,7 @@ func (a *Agent) saveReport(err error) {
 	a.failMu.Lock()
 	again := a.failed != nil && err != nil && a.failed.Error() == err.Error()
 	a.failed = err
+	a.saves.count(err)
 	a.failMu.Unlock()
 	if err == nil || again {
 		return // it is tried every second, and status goes on saying so

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cellward/cellward/agent/control"
 	"github.com/cellward/cellward/agent/policy"
+	"github.com/cellward/cellward/agent/ring"
 	"github.com/cellward/cellward/loader"
 )
 
@@ -63,6 +64,18 @@ func (w Where) find() (f found, note error, err error) {
 		}
 	}
 	return f, note, nil
+}
+
+// RingSocket returns where the socket of the ring is: what the binding says, or the standard place.
+func (w Where) RingSocket() (string, error) {
+	f, _, err := w.find()
+	if err != nil {
+		return "", err
+	}
+	if f.ring == "" {
+		return ring.DefaultSocket, nil
+	}
+	return f.ring, nil
 }
 
 // Overview is what `cellward status` shows: what a running agent says, and what the kernel says, each where it can be had.

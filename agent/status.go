@@ -20,8 +20,11 @@ type Status struct {
 	Binding    string            `json:"binding"`
 	Engine     string            `json:"engine"`
 	SaveError  string            `json:"save_error,omitempty"`
+	Saves      SaveStatus        `json:"saves"`
 	Readers    int               `json:"readers"` // of the ring, connected now
 	Documents  DocumentsStatus   `json:"documents"`
+	Ring       RingStatus        `json:"ring"`
+	Keys       KeyTimes          `json:"keys"`
 	Interfaces []InterfaceStatus `json:"interfaces"`
 	Nodes      []NodeStatus      `json:"nodes"`
 	Streams    []StreamStatus    `json:"streams"`
@@ -36,6 +39,7 @@ type InterfaceStatus struct {
 	Carrier  string            `json:"carrier"`
 	RingUsed uint64            `json:"ring_used"`
 	RingSize uint64            `json:"ring_size"`
+	Control  ControlFill       `json:"control"`
 	Link     LinkStatus        `json:"link"`
 	Verdicts map[string]uint64 `json:"verdicts"`
 }
@@ -77,6 +81,10 @@ type StreamStatus struct {
 	Deleted      uint64  `json:"deleted"`
 	Corrected    uint64  `json:"corrected"`
 	Shed         uint64  `json:"shed"`
+	// Ceiling is the counter above which nothing takes effect before a higher one is durable.
+	Ceiling uint64 `json:"ceiling"`
+	// SampleAgeMS is the age of the newest sample in the ring; null where this agent has published none.
+	SampleAgeMS *int64 `json:"sample_age_ms"`
 }
 
 // Status reads the state of the pipeline between two batches.
@@ -88,7 +96,8 @@ func (a *Agent) Status() Status {
 		PID: os.Getpid(), Version: a.opts.Version, UptimeS: int64(time.Since(a.began).Seconds()),
 		Policy: a.opts.Set.Policy.Name, Binding: a.opts.Set.Binding.Name, Engine: a.engine.Name(),
 	}
-	s.Readers, s.Documents = a.readers.Stats().Clients, a.documents
+	s.Readers, s.Ring = a.ringStatus()
+	s.Documents, s.Saves, s.Keys = a.documents, a.saveStatus(), a.keyTimes()
 	if err := cmp.Or(a.saveError(), a.retireError()); err != nil {
 		s.SaveError = err.Error()
 	}
@@ -100,6 +109,7 @@ func (a *Agent) Status() Status {
 		i := InterfaceStatus{
 			Name: b.Name(), Slot: b.Slot(), Carrier: string(carriers[b.Slot()]),
 			RingUsed: b.Candidates().Used(), RingSize: b.Candidates().Size(), Link: a.links.status(b.Slot()),
+			Control:  ControlFill{Used: b.Control().Used(), Size: b.Control().Size()},
 			Verdicts: make(map[string]uint64),
 		}
 		for v, n := range a.counts(b) {
@@ -125,6 +135,7 @@ func (a *Agent) Status() Status {
 			Stream: t.ID, Node: t.node.name, Role: t.Role.String(), Interface: t.Interface.Name, CANID: t.CANID.String(),
 			Source: t.Source, PeriodMS: float64(t.Period) / 1e6, Highest: t.window.Highest(), Committed: c, Published: p,
 			Lost: c - p, Missing: t.gaps.Missing(), Deleted: t.gaps.Deleted(), Corrected: t.gaps.Corrected(), Shed: shed[t.slot].Load(),
+			Ceiling: a.core.ceilings.durable[t.Slot].Load(), SampleAgeMS: a.sampleAge(t, now),
 		}
 		if !t.heartbeat {
 			st.Sensitivity, st.SamplingRate = t.Sensitivity.String(), t.Rate.String()

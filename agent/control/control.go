@@ -25,8 +25,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// StatusPath is the resource that answers the agent's state.
-const StatusPath = "/v1/status"
+// The resources: the agent's state, and its metrics for Prometheus.
+const (
+	StatusPath  = "/v1/status"
+	MetricsPath = "/metrics"
+)
 
 // Resources of the agent's keys. KeysPath is read; the others are actions.
 const (
@@ -50,10 +53,16 @@ type Server struct {
 	done chan error
 }
 
+// Page is a resource that is not JSON. Its handler gets GET requests only.
+type Page struct {
+	Path    string
+	Handler http.Handler
+}
+
 // Serve listens on path, with mode 0660 and the given group when it is named, and answers GET requests for each resource
-// with what its function returns, as JSON, and POST requests with what the actions do. The functions are called from many
-// goroutines.
-func Serve(path, group string, resources map[string]func() any, actions map[string]Action) (*Server, error) {
+// with what its function returns, as JSON, for each page with what its handler writes, and POST requests with what the actions
+// do. Functions, handlers and actions are called from many goroutines.
+func Serve(path, group string, resources map[string]func() any, actions map[string]Action, pages ...Page) (*Server, error) {
 	ln, err := listen(path, group)
 	if err != nil {
 		return nil, err
@@ -73,6 +82,9 @@ func Serve(path, group string, resources map[string]func() any, actions map[stri
 	}
 	for name, do := range actions {
 		mux.HandleFunc("POST "+name, serveAction(do))
+	}
+	for _, p := range pages {
+		mux.Handle("GET "+p.Path, p.Handler)
 	}
 	s := &Server{
 		http: &http.Server{

@@ -5,6 +5,8 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,7 +16,8 @@ import (
 func TestServeAndGet(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "run", "control.sock")
 	type answer struct{ A int }
-	s, err := Serve(path, "", map[string]func() any{StatusPath: func() any { return answer{7} }}, nil)
+	page := Page{MetricsPath, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "[1, 2]") })}
+	s, err := Serve(path, "", map[string]func() any{StatusPath: func() any { return answer{7} }}, nil, page)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -22,6 +25,10 @@ func TestServeAndGet(t *testing.T) {
 	var got answer
 	if err := Get(context.Background(), path, StatusPath, &got); err != nil || got.A != 7 {
 		t.Fatalf("got %+v, %v", got, err)
+	}
+	var list []int
+	if err := Get(context.Background(), path, MetricsPath, &list); err != nil || len(list) != 2 {
+		t.Fatalf("page: %v, %v", list, err)
 	}
 	if err := Get(context.Background(), path, "/v1/other", &got); err == nil || !strings.Contains(err.Error(), "404") {
 		t.Fatalf("unknown resource: %v", err)

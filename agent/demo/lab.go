@@ -51,6 +51,8 @@ type LabOptions struct {
 	// Direct joins the edge's interfaces to the gateway's without a wire between: there is nothing to read or to inject then
 	// but through sockets. It needs vxcan.
 	Direct bool
+	// AgentArgs are added to the agent's command line.
+	AgentArgs []string
 }
 
 // Lab is a gateway and an edge on one machine: CAN buses between two network namespaces, a software TPM and a state folder on
@@ -70,7 +72,9 @@ type Lab struct {
 	edgeNS  *loader.Netns
 	gateway []string // where the gateway's keys are, as the command line names it
 	edge    []string // and the edge's
-	kids    *children
+	// agentArgs are further arguments of the agent.
+	agentArgs []string
+	kids      *children
 }
 
 // NewLab makes buses and TPMs. Keys are agreed by AgreeKeys, processes started by the other methods.
@@ -79,7 +83,10 @@ func NewLab(ctx context.Context, o LabOptions) (_ *Lab, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("make folder: %w", err)
 	}
-	l := &Lab{at: place{dir: dir}, policy: o.Policy, binding: o.Binding, frames: o.Frames, group: o.Group, kids: &children{program: o.Program}}
+	l := &Lab{
+		at: place{dir: dir}, policy: o.Policy, binding: o.Binding, frames: o.Frames, group: o.Group, agentArgs: o.AgentArgs,
+		kids: &children{program: o.Program},
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.Close())
@@ -189,7 +196,7 @@ func (l *Lab) Reboot() error {
 
 // BeginAgent starts the agent and does not wait for it.
 func (l *Lab) BeginAgent() (*Process, error) {
-	return l.kids.start("agent", false, append(l.documents("run"), "--report-every", "1s")...)
+	return l.kids.start("agent", false, append(append(l.documents("run"), "--report-every", "1s"), l.agentArgs...)...)
 }
 
 // EdgeState returns the edge's state folder.

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cellward/cellward/agent"
+	"github.com/cellward/cellward/agent/metrics"
 	"github.com/cellward/cellward/agent/notify"
 	"github.com/cellward/cellward/agent/policy"
 	"github.com/cellward/cellward/agent/privilege"
@@ -33,6 +35,7 @@ func newRunCommand() *cobra.Command {
 	var engine, hook, user string
 	var all bool
 	var seccomp privilege.Enforcement
+	var scrape string
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run the gateway's agent: filter, verify, publish",
@@ -52,7 +55,11 @@ its system calls. Documents, state or sockets that somebody else could have writ
 	cmd.Flags().BoolVar(&all, "require-interfaces", false, "end if an interface is missing at the start, which leaves the others open as well")
 	cmd.Flags().StringVar(&user, "user", "", "user to become, in place of the binding's; root stays root, for laboratories")
 	cmd.Flags().Var(&seccomp, "seccomp", "filter on system calls: log lets all through and has the kernel's log name what enforce refuses")
+	cmd.Flags().StringVar(&scrape, "metrics-listen", "", "serve metrics on this TCP address as well, IP:PORT or the PORT of 127.0.0.1 (default: on the control socket only)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := metrics.CheckAddress(scrape); err != nil {
+			return usageError{fmt.Errorf("--metrics-listen: %w", err)}
+		}
 		// From here on: a signal that comes while the agent starts is not lost, and does not end it.
 		reload := make(chan os.Signal, 1)
 		signal.Notify(reload, unix.SIGHUP)
@@ -72,7 +79,8 @@ its system calls. Documents, state or sockets that somebody else could have writ
 		defer manager.Close()
 		return agent.RunGateway(cmd.Context(), agent.Options{
 			Documents: agent.DocumentPaths{Policy: docs.policy, Binding: docs.binding}, Reload: reload,
-			Hook: hook, RequireInterfaces: all,
+			Metrics: metrics.Serve(metrics.Options{Listen: scrape, Build: agent.Build(), Log: log}),
+			Hook:    hook, RequireInterfaces: all,
 			Set: set, Log: log, ReportEvery: every, Engine: engine, Version: agent.Build().Version, Notify: manager,
 			Privileges: &agent.Privileges{Documents: []string{docs.policy, docs.binding}, Seccomp: seccomp},
 		})

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ring
+
+import "testing"
+
+func TestProducerStatus(t *testing.T) {
+	p, err := NewProducer(Config{Slots: 64, Streams: []Stream{{ID: 1, Name: "a", Interface: "can0"}, {ID: 2, Name: "b", Interface: "can0"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := p.Status(); got != (ProducerStatus{Slots: 64}) {
+		t.Errorf("new: %+v", got)
+	}
+	if _, ok := p.LastPublish(0); ok {
+		t.Error("an empty ring has a last sample")
+	}
+	before := boottime()
+	if err := p.Publish([]Sample{{Stream: 1, Counter: 7}, {Stream: 1, Counter: 8}}); err != nil {
+		t.Fatal(err)
+	}
+	p.SetFault(FaultSuspect)
+	p.SetFault(FaultLatched)
+	if got := p.Status(); got != (ProducerStatus{Slots: 64, Published: 2, Fault: FaultLatched, FaultChanges: 2}) {
+		t.Errorf("after two samples and two changes: %+v", got)
+	}
+	if ns, ok := p.LastPublish(1); !ok || ns < before || ns > boottime() {
+		t.Errorf("published at %d, %v", ns, ok)
+	}
+	for _, stream := range []uint32{0, 2, 1 << 31} {
+		if ns, ok := p.LastPublish(stream); ok {
+			t.Errorf("stream %d has a sample of %d", stream, ns)
+		}
+	}
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := p.LastPublish(1); ok {
+		t.Error("a closed ring has a last sample")
+	}
+}
