@@ -77,7 +77,7 @@ func (c *core) resume(state *epoch.State, set *policy.Set, fresh bool, now, wall
 			}
 			if reason != "" {
 				refused = append(refused, refusal{n.name, e.Number, reason})
-				e.PRK.Wipe()
+				e.PRK.Free()
 				continue
 			}
 			keep = append(keep, e)

@@ -13,6 +13,7 @@ import (
 	"github.com/cellward/cellward/agent/trace"
 	"github.com/cellward/cellward/crypto/aead"
 	"github.com/cellward/cellward/crypto/identity"
+	"github.com/cellward/cellward/crypto/secretmem"
 	"github.com/cellward/cellward/loader"
 )
 
@@ -99,6 +100,8 @@ func RunNode(ctx context.Context, o NodeOptions) (report Report, err error) {
 		return Report{}, err
 	}
 	defer sealer.Close()
+	// What the TPM and the libraries have left on the way to here.
+	secretmem.Collect()
 	err = sealer.Feed(ctx, o.Source, o.Speed)
 	c, epoch := sealer.Counts(), store.state.Epoch
 	return Report{

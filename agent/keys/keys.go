@@ -183,8 +183,12 @@ func Accept(ctx context.Context, set *policy.Set, msg []byte) (_ *Accepted, err 
 		return nil, err
 	}
 	defer got.PRK.Wipe()
+	prk, err := state.Keep(&got.PRK)
+	if err != nil {
+		return nil, err
+	}
 	e := &epoch.Epoch{
-		Number: o.Epoch, PRK: got.PRK, Base: got.FirstCounter, Agreed: time.Now().Unix(), Method: epoch.MethodHPKE,
+		Number: o.Epoch, PRK: prk, Base: got.FirstCounter, Agreed: time.Now().Unix(), Method: epoch.MethodHPKE,
 		BindingHash: o.Binding, Starts: []epoch.Start{{F: got.FirstCounter, Random: got.Start}},
 	}
 	n := state.AddNode(o.Node)

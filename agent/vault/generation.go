@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/cellward/cellward/crypto/secretmem"
 )
 
 var (
@@ -53,6 +55,7 @@ type Generations struct {
 	value   uint64
 	file    *sealedFile // nil: there is no state yet
 	state   []byte      // as read by OpenGenerations, until Load
+	keys    secretmem.Arena
 }
 
 // OpenGenerations opens the state of the generation that the hardware shows. What an interrupted Advance has left is cleared
@@ -82,7 +85,7 @@ func OpenGenerations(storage Lister, name string, hw Hardware) (*Generations, er
 		return fail(err)
 	}
 	value := g.value
-	g.file, err = openFile(b, g.fileName(value), func(sealed []byte) ([]byte, error) { return hw.UnsealAt(sealed, value) })
+	g.file, err = openFile(b, g.fileName(value), &g.keys, func(sealed []byte) ([]byte, error) { return hw.UnsealAt(sealed, value) })
 	if err != nil {
 		return fail(err)
 	}
@@ -166,6 +169,7 @@ func (g *Generations) Save(state []byte) error {
 			return err
 		}
 		if err := f.write(g.storage, state); err != nil {
+			f.wipe()
 			return err
 		}
 		g.file = f
@@ -177,7 +181,7 @@ func (g *Generations) Save(state []byte) error {
 }
 
 func (g *Generations) newFile(value uint64) (*sealedFile, error) {
-	f, err := newFile(g.fileName(value), func(key []byte) ([]byte, error) { return g.hw.SealAt(key, value) })
+	f, err := newFile(g.fileName(value), &g.keys, func(key []byte) ([]byte, error) { return g.hw.SealAt(key, value) })
 	if err != nil {
 		return nil, fmt.Errorf("begin generation %d of vault %s: %w", value, g.name, err)
 	}
