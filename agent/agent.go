@@ -20,6 +20,7 @@ import (
 	"github.com/cellward/cellward/agent/policy"
 	"github.com/cellward/cellward/agent/ring"
 	"github.com/cellward/cellward/crypto/aead"
+	"github.com/cellward/cellward/crypto/secretmem"
 	"github.com/cellward/cellward/loader"
 )
 
@@ -47,6 +48,7 @@ type Agent struct {
 	opts   Options
 	log    *slog.Logger
 	engine aead.Engine
+	keys   *aead.KeyMemory
 	state  *epoch.State
 	maps   *loader.Set
 	buses  []*loader.Bus
@@ -72,14 +74,15 @@ func Run(ctx context.Context, opts Options) (err error) {
 	if opts.ReportEvery == 0 {
 		opts.ReportEvery = defaultReportEvery
 	}
-	selected, err := aead.Select(aead.Options{Engine: opts.Engine})
+	keys := new(aead.KeyMemory)
+	selected, err := aead.Select(aead.Options{Engine: opts.Engine, Keys: keys})
 	if err != nil {
 		return err
 	}
 	for _, r := range selected.Refused {
 		opts.Log.Error("engine is not trusted and not used", "event", "engine_refused", "engine", r.Name, "error", r.Err.Error())
 	}
-	a := &Agent{opts: opts, log: opts.Log, engine: selected.Engine, report: newReporter(opts.Log), began: time.Now()}
+	a := &Agent{opts: opts, log: opts.Log, engine: selected.Engine, keys: keys, report: newReporter(opts.Log), began: time.Now()}
 	state, missing, err := opts.Store.Load()
 	if err != nil {
 		return err
@@ -104,6 +107,9 @@ func Run(ctx context.Context, opts Options) (err error) {
 	if err := a.attach(); err != nil {
 		return err
 	}
+	a.reportKeyMemory()
+	// What the TPM and the libraries have left on the way to here.
+	secretmem.Collect()
 	servers, err := a.serve()
 	if err != nil {
 		return err
@@ -264,7 +270,9 @@ func (a *Agent) loop(ctx context.Context) error {
 	defer poller.Close()
 	stop := context.AfterFunc(ctx, poller.Wake)
 	defer stop()
-	saves := newSaver(a.opts.Store, a.saveReport)
+	saves := newSaver(a.opts.Store, a.saveReport, func() {
+		a.log.Info("secrets that have ended are erased from memory", "event", "secrets_erased", "erasure", secretmem.Erasure)
+	})
 	a.core.ceilings.save = func() bool {
 		seq, ok := a.save(saves)
 		return ok && saves.wait(seq)

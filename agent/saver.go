@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/cellward/cellward/agent/epoch"
+	"github.com/cellward/cellward/crypto/secretmem"
 )
 
 // saver writes states in the background, newest last, so that the data path waits for a disk or a TPM only where it must. All
@@ -15,6 +16,8 @@ type saver struct {
 	store *Store
 	// report is told how each write went.
 	report func(error)
+	// erased is told that memory is free of secrets that have ended, and of what was left on the way of new ones.
+	erased func()
 
 	mu   sync.Mutex
 	cond *sync.Cond
@@ -34,8 +37,8 @@ type saving struct {
 	seq      uint64
 }
 
-func newSaver(store *Store, report func(error)) *saver {
-	s := &saver{store: store, report: report}
+func newSaver(store *Store, report func(error), erased func()) *saver {
+	s := &saver{store: store, report: report, erased: erased}
 	s.cond = sync.NewCond(&s.mu)
 	s.wg.Go(s.run)
 	return s
@@ -62,6 +65,10 @@ func (s *saver) run() {
 			job.durable(job.ceilings)
 		}
 		s.report(err)
+		if s.store.secretsChanged() {
+			secretmem.Collect()
+			s.erased()
+		}
 		s.mu.Lock()
 		if !durable {
 			s.bad = job.seq

@@ -33,6 +33,7 @@ type Store struct {
 	state   Versioned
 	secrets Versioned
 	ids     []epoch.SecretID // what secrets holds
+	changed bool             // a secret has come or gone since it was asked last
 }
 
 // NewStore returns a store over two vaults.
@@ -103,12 +104,14 @@ func (s *Store) save(e *epoch.Encoded, advance bool) error {
 		removed = removed || !slices.Contains(e.IDs, id)
 	}
 	if added && !removed {
+		s.changed = true
 		if err := s.secrets.Save(e.Secrets); err != nil {
 			return fmt.Errorf("save epoch secrets: %w", err)
 		}
 		s.ids = slices.Clone(e.IDs)
 	}
 	if added && removed {
+		s.changed = true
 		// Both at once: the new secret must be there first, and writing it does away with the old one in the same step.
 		if err := s.secrets.Advance(e.Secrets); err != nil {
 			return fmt.Errorf("save and retire epoch secrets: %w", err)
@@ -124,10 +127,20 @@ func (s *Store) save(e *epoch.Encoded, advance bool) error {
 		return fmt.Errorf("save epoch state: %w", err)
 	}
 	if removed {
+		s.changed = true
 		if err := s.secrets.Advance(e.Secrets); err != nil {
 			return fmt.Errorf("%w: epoch secrets: %w", ErrRetire, err)
 		}
 		s.ids = slices.Clone(e.IDs)
 	}
 	return nil
+}
+
+// secretsChanged reports, once, that a secret has come or gone: TPM and libraries were at work on secrets.
+func (s *Store) secretsChanged() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.changed
+	s.changed = false
+	return was
 }

@@ -20,7 +20,7 @@ func TestRetirementWaitsForTheHardware(t *testing.T) {
 	w.offline.power = &power{cut: 0} // the chip alone is dead
 	w.core.nodes[0].retire(1)
 	var reports []error
-	s := newSaver(w.store, func(err error) { reports = append(reports, err) })
+	s := newSaver(w.store, func(err error) { reports = append(reports, err) }, func() {})
 	save := func() bool {
 		w.core.note()
 		e, err := w.state.Encode()

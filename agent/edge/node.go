@@ -47,6 +47,7 @@ type Report struct {
 	Other        uint64  `json:"remote_or_error"`
 	Heartbeats   uint64  `json:"heartbeats"`
 	Starts       uint64  `json:"start_records"`
+	KeyMemory    string  `json:"key_memory"`
 	ElapsedS     float64 `json:"elapsed_s"`
 }
 
@@ -90,7 +91,8 @@ func RunNode(ctx context.Context, o NodeOptions) (report Report, err error) {
 	if err != nil {
 		return Report{}, err
 	}
-	selected, err := aead.Select(aead.Options{})
+	keys := new(aead.KeyMemory)
+	selected, err := aead.Select(aead.Options{Keys: keys})
 	if err != nil {
 		return Report{}, err
 	}
@@ -107,6 +109,7 @@ func RunNode(ctx context.Context, o NodeOptions) (report Report, err error) {
 	return Report{
 		Node: o.Node, Epoch: epoch, FirstCounter: sealer.Run().F, Offered: c.Offered, Sealed: c.Sealed, Unclaimed: c.Unclaimed,
 		Other: c.Other, Heartbeats: c.Heartbeats, Starts: c.Starts, ElapsedS: time.Since(begun).Seconds(),
+		KeyMemory: max(keys.Backing().Kind, store.state.secrets.Backing().Kind).String(),
 	}, err
 }
 
