@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package secretmemtest looks for secrets in the memory of a process, for tests. It may import the standard
-// library and golang.org/x/sys.
 package secretmemtest
 
 import (
@@ -99,17 +97,13 @@ func Mappings(pid int) ([]Mapping, error) {
 	return all, nil
 }
 
-// Scan stops a process, reads all of its memory through /proc/PID/mem and lets it go on. With pid 0 it reads the memory of
-// the caller, which goes on meanwhile. Reading another process's needs root, or a process of the same user that is dumpable.
+// Scan stops another process, reads all of its memory through /proc/PID/mem and lets it go on: what a debugger run by root could
+// write to a core file, but for the registers. It needs root, or a process of the same user that is dumpable.
 func Scan(pid int, secrets []Secret) (_ *Result, err error) {
-	if pid == 0 {
-		pid = os.Getpid()
-	} else {
-		if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
-			return nil, fmt.Errorf("stop process %d: %w", pid, err)
-		}
-		defer func() { err = errors.Join(err, unix.Kill(pid, unix.SIGCONT)) }()
+	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+		return nil, fmt.Errorf("stop process %d: %w", pid, err)
 	}
+	defer func() { err = errors.Join(err, unix.Kill(pid, unix.SIGCONT)) }()
 	all, err := Mappings(pid)
 	if err != nil {
 		return nil, err
