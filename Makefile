@@ -82,6 +82,7 @@ test-secret: setup-test ## build with GOEXPERIMENT=runtimesecret, vet it, and te
 	GOEXPERIMENT=runtimesecret $(GO) build -trimpath -o /dev/null ./cmd/cellward
 	GOEXPERIMENT=runtimesecret GOARCH=arm64 $(GO) build -trimpath -o /dev/null ./cmd/cellward
 	GOEXPERIMENT=runtimesecret $(GO) vet ./...
+	$(GO) test ./crypto/secretmem # the race detector of `make test` keeps others from looking through its memory
 	PATH="$$PATH:/usr/sbin:/sbin" GOEXPERIMENT=runtimesecret $(GO) test -timeout 10m $(TEST_ARGS) $(SECRET_PACKAGES)
 
 fuzz: ## run every fuzz target for FUZZTIME (default 10s) and say the executions

@@ -39,7 +39,7 @@ func TestScannerFinds(t *testing.T) {
 	needRoot(t)
 	text := make([]byte, 48)
 	_, _ = rand.Read(text)
-	w := newParty(t, partyLeak, hex.EncodeToString(text))
+	w := newParty(t, "leak", hex.EncodeToString(text))
 	defer w.end()
 	for i := range text {
 		text[i] ^= 0x5A
@@ -99,7 +99,7 @@ func testEnroll(t *testing.T, l *demo.Lab, set *policy.Set, software bool) {
 		at.TPM = l.EdgeTPM()
 		args = append(args, at.TPM)
 	}
-	w := newParty(t, partyEnroll, args...)
+	w := newParty(t, append([]string{"enroll"}, args...)...)
 	reply, err := hex.DecodeString(w.out)
 	if err != nil {
 		t.Fatal(err)
@@ -188,7 +188,7 @@ func testAccept(t *testing.T, l *demo.Lab, set *policy.Set) {
 	if err := n.Close(); err != nil {
 		t.Fatal(err)
 	}
-	w := newParty(t, partyAccept, append(documents(l), write(t, reply))...)
+	w := newParty(t, append(append([]string{"accept"}, documents(l)...), write(t, reply))...)
 	s := &secrets{t: t}
 	s.agreement(o.Epoch, x)
 	s.run(o.Epoch, (*schedule.PRK)(x.PRK), &[16]byte{1, 2, 3}, sources(set))

@@ -24,22 +24,15 @@ const (
 	programVariable = "CELLWARD_KEYSCAN_PROGRAM"
 	// refuseVariable makes this binary the built program, which the kernel refuses memfd_secret(2).
 	refuseVariable = "CELLWARD_KEYSCAN_REFUSE"
-	// partyVariable makes this binary a party to an agreement; see party.
+	// partyVariable holds the path of the built test/keyscan/party.
 	partyVariable = "CELLWARD_KEYSCAN_PARTY"
 )
 
-// TestMain is one of the processes that are looked at, if it is told so.
+// TestMain becomes the built program, if it is told so.
 func TestMain(m *testing.M) {
-	switch {
-	case os.Getenv(refuseVariable) != "":
+	if os.Getenv(refuseVariable) != "" {
 		fmt.Fprintln(os.Stderr, "keyscan:", execWithoutSecretMemory())
 		os.Exit(1)
-	case os.Getenv(partyVariable) != "":
-		if err := party(os.Getenv(partyVariable), os.Args[1:]); err != nil {
-			fmt.Fprintln(os.Stderr, "keyscan:", err)
-			os.Exit(1)
-		}
-		os.Exit(0)
 	}
 	flag.Parse()
 	os.Exit(run(m))
@@ -72,19 +65,21 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	built := filepath.Join(dir, "cellward")
-	build := exec.Command("go", "build", "-o", built, "github.com/cellward/cellward/cmd/cellward")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if secretmem.Erasure == "runtime/secret" {
-		build.Env = append(build.Env, "GOEXPERIMENT=runtimesecret") // the same build as this test's
-	}
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "keyscan: build the program: %v\n%s", err, out)
-		return 1
-	}
-	if err := os.Setenv(programVariable, built); err != nil {
-		fmt.Fprintln(os.Stderr, "keyscan:", err)
-		return 1
+	for variable, source := range map[string]string{programVariable: "cmd/cellward", partyVariable: "test/keyscan/party"} {
+		built := filepath.Join(dir, filepath.Base(source))
+		build := exec.Command("go", "build", "-o", built, "github.com/cellward/cellward/"+source)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if secretmem.Erasure == "runtime/secret" {
+			build.Env = append(build.Env, "GOEXPERIMENT=runtimesecret") // the same build as this test's
+		}
+		if out, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "keyscan: build %s: %v\n%s", source, err, out)
+			return 1
+		}
+		if err := os.Setenv(variable, built); err != nil {
+			fmt.Fprintln(os.Stderr, "keyscan:", err)
+			return 1
+		}
 	}
 	return m.Run()
 }
