@@ -10,10 +10,12 @@ import (
 	"runtime/debug"
 	"runtime/metrics"
 	"slices"
+	"sync"
+	"sync/atomic"
 )
 
 // Collect collects garbage, overwrites the free memory of the heap and gives back what it can, so that nothing is left of
-// secrets that nobody refers to any more. It takes some tens of milliseconds, in which the process has
+// secrets that nobody refers to any more. It takes some tenths of a second, in part of which the process has
 // one processor, and about 5 MiB of memory. On a running agent it is for moments at which a secret has ended.
 //
 // The allocator hands out memory that is zero, and free places in what it has before anything new. So free places are
@@ -21,6 +23,7 @@ import (
 // wiped should not be left to it: what lies behind the last place of a span, and the part of a stack that no function has used
 // yet, where either was made of pages that had held a secret.
 func Collect() {
+	overwritePreempted()
 	// Every processor of the scheduler sets free places aside for itself, and gives them back when it is taken away. With only
 	// one left, there is nothing that another could have.
 	defer allProcessors(runtime.GOMAXPROCS(1))
@@ -34,6 +37,25 @@ func Collect() {
 		fillHeap()
 		debug.FreeOSMemory()
 	}
+}
+
+// overwritePreempted has goroutines with empty registers stopped in the middle of their work: the runtime saves the vector
+// registers of a goroutine that it stops there in memory of its own (runtime/preempt_xreg.go), uses this again and does not
+// clear it. More goroutines than processors go through all of what it has.
+func overwritePreempted() {
+	var end atomic.Bool
+	var all sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) + 1 {
+		all.Go(func() {
+			clearRegisters()
+			// No call in the loop: only a signal stops it.
+			for !end.Load() {
+			}
+		})
+	}
+	runtime.GC() // stops all of them, twice
+	end.Store(true)
+	all.Wait()
 }
 
 // allProcessors undoes GOMAXPROCS(1). Where the number is the runtime's own choice, it goes on following the machine.

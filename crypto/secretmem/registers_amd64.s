@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build !goexperiment.runtimesecret || !linux
-
 #include "textflag.h"
 
 // func clearAVX512()

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build !goexperiment.runtimesecret || !linux
-
 package secretmem
 
 // clearRegisters sets the vector registers to zero, in which the library's ciphers and hashes keep keys. The general ones are

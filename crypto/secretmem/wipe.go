@@ -11,6 +11,7 @@ import (
 // for values that own what they refer to, such as those of crypto/hmac, crypto/aes and crypto/cipher, and for nothing that
 // shares a table with others. What it has wiped is not to be used again; nil does no harm.
 func Wipe(v any) {
+	clearRegisters() // what was worked with is still there, and a signal would store it
 	if v != nil {
 		descend(reflect.ValueOf(v), make(map[unsafe.Pointer]bool))
 	}
