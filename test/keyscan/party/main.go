@@ -2,7 +2,7 @@
 
 // Command party agrees an epoch by the product's own code, erases what that has left as the agent does, and stays: test/keyscan
 // looks through its memory then. It is a program of its own, so that it has nothing in memory but this, whatever the tests are
-// built with.
+// built with. It may import agent, packages under it, and crypto/secretmem.
 //
 // Arguments: "accept" POLICY BINDING REPLY, "enroll" POLICY BINDING OFFER NODE STATE [TPM], or "leak" HEX.
 package main
