@@ -125,6 +125,9 @@ func (c *children) start(name string, lines bool, args ...string) (*Process, err
 	return p, nil
 }
 
+// Log returns the end of what the process has written to stderr.
+func (p *Process) Log() string { return p.errs.String() }
+
 // Output returns what an ended process printed.
 func (p *Process) Output() []byte { return p.out.Bytes() }
 

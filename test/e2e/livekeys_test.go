@@ -178,10 +178,15 @@ func checkRotated(t *testing.T, l *demo.Lab, got *readings, status agent.Status,
 // secretsFile returns the sealed key of the gateway's present file of secrets.
 func secretsFile(t *testing.T, l *demo.Lab) []byte {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(l.GatewayState(), "offline.*.state"))
-	if err != nil || len(files) != 1 {
-		t.Fatalf("files with secrets: %v, %v", files, err)
-	}
+	var files []string
+	// There are two while the TPM retires one.
+	until(t, "one file with secrets", func() bool {
+		var err error
+		if files, err = filepath.Glob(filepath.Join(l.GatewayState(), "offline.*.state")); err != nil {
+			t.Fatal(err)
+		}
+		return len(files) == 1
+	})
 	b, err := os.ReadFile(files[0])
 	if err != nil {
 		t.Fatal(err)
