@@ -53,7 +53,7 @@ define need
 	fi
 endef
 
-.PHONY: help install setup setup-test setup-dev build generate demo test test-arm64 test-engines test-guests fuzz lint bench bench-crypto clean
+.PHONY: help install setup setup-test setup-dev build generate demo test test-secret test-arm64 test-engines test-guests fuzz lint bench bench-crypto clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -97,6 +97,16 @@ test: setup-test ## run all tests, with the race detector where it can run
 	if CGO_ENABLED=$${race:+1} PATH="$(TEST_PATH)" $(GO) test $$race -timeout 20m $(TEST_ARGS) ./...; \
 	then echo "test: PASS"; else echo "test: FAIL"; exit 1; fi
 
+# What keeps or derives secrets, and what looks for them.
+SECRET_PACKAGES := ./crypto/secretmem/... ./crypto/schedule ./crypto/spdu ./crypto/aead ./crypto/offer ./crypto/tpm ./agent ./agent/vault ./test/keyscan
+
+test-secret: setup-test ## build with GOEXPERIMENT=runtimesecret, vet it, and test what keeps or derives secrets
+	GOEXPERIMENT=runtimesecret $(GO) build -trimpath -o /dev/null ./cmd/cellward
+	GOEXPERIMENT=runtimesecret GOARCH=arm64 $(GO) build -trimpath -o /dev/null ./cmd/cellward
+	GOEXPERIMENT=runtimesecret $(GO) vet ./...
+	$(GO) test ./crypto/secretmem # the race detector of `make test` keeps others from looking through its memory
+	PATH="$(TEST_PATH)" GOEXPERIMENT=runtimesecret $(GO) test -timeout 10m $(TEST_ARGS) $(SECRET_PACKAGES)
+
 fuzz: ## run every fuzz target for FUZZTIME (default 10s) and say the executions
 	@$(GO) run ./test/fuzzall -fuzztime $(FUZZTIME)
 
@@ -104,6 +114,7 @@ lint: setup-dev ## gofmt, go vet, staticcheck, clang-format
 	@bad="$$(git ls-files '*.go' | xargs gofmt -l)"; [ -z "$$bad" ] || { echo "lint: not gofmt-clean: $$bad"; exit 1; }
 	$(GO) vet ./...
 	$(TOOLS) staticcheck ./...
+	$(TOOLS) staticcheck -tags goexperiment.runtimesecret ./crypto/secretmem/...
 	@if [ -n "$(C_FILES)" ]; then $(CFORMAT) --dry-run --Werror $(C_FILES); fi
 	@echo "lint: clean"
 

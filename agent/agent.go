@@ -23,6 +23,7 @@ import (
 	"github.com/cellward/cellward/agent/ring"
 	"github.com/cellward/cellward/agent/station"
 	"github.com/cellward/cellward/crypto/aead"
+	"github.com/cellward/cellward/crypto/secretmem"
 	"github.com/cellward/cellward/loader"
 )
 
@@ -66,6 +67,8 @@ type Agent struct {
 	opts   Options
 	log    *slog.Logger
 	engine aead.Engine
+	// keyMem is where the engine keeps expanded keys.
+	keyMem *aead.KeyMemory
 	state  *epoch.State
 	maps   *loader.Set
 	at     *placement
@@ -112,7 +115,8 @@ func Run(ctx context.Context, opts Options) (err error) {
 	if opts.ReportEvery == 0 {
 		opts.ReportEvery = defaultReportEvery
 	}
-	selected, err := aead.Select(aead.Options{Engine: opts.Engine})
+	keyMem := new(aead.KeyMemory)
+	selected, err := aead.Select(aead.Options{Engine: opts.Engine, Keys: keyMem})
 	if err != nil {
 		return err
 	}
@@ -120,7 +124,7 @@ func Run(ctx context.Context, opts Options) (err error) {
 		opts.Log.Error("engine is not trusted and not used", "event", "engine_refused", "engine", r.Name, "error", r.Err.Error())
 	}
 	a := &Agent{
-		opts: opts, log: opts.Log, engine: selected.Engine, report: newReporter(opts.Log), began: time.Now(),
+		opts: opts, log: opts.Log, engine: selected.Engine, keyMem: keyMem, report: newReporter(opts.Log), began: time.Now(),
 		changes: make(chan *handover, 1), ended: make(chan struct{}),
 	}
 	state, missing, err := opts.Store.Load()
@@ -143,7 +147,7 @@ func Run(ctx context.Context, opts Options) (err error) {
 	if err := a.resume(); err != nil {
 		return err
 	}
-	defer a.core.wipe()
+	defer func() { a.core.wipe() }() // new documents exchange it
 	if err := a.attach(); err != nil {
 		return err
 	}
@@ -161,6 +165,9 @@ func Run(ctx context.Context, opts Options) (err error) {
 	if err := a.dropPrivileges(ctx); err != nil {
 		return err
 	}
+	a.reportKeyMemory()
+	// What the TPM and the libraries have left on the way to here.
+	secretmem.Collect()
 	status, err := a.serve()
 	if err != nil {
 		return err
@@ -393,7 +400,7 @@ func (a *Agent) loop(ctx context.Context) error {
 	}()
 	stop := context.AfterFunc(ctx, a.wake)
 	defer stop()
-	saves := newSaver(a.opts.Store, a.saveReport, a.retireReport)
+	saves := newSaver(a.opts.Store, a.saveReport, a.retireReport, a.eraseReport)
 	a.core.ceilings.save = func() bool {
 		seq, ok := a.save(saves)
 		return ok && saves.wait(seq)
@@ -631,6 +638,11 @@ func (a *Agent) saveReport(err error) {
 		return // it is tried every second, and status goes on saying so
 	}
 	a.log.Error("state could not be written", "event", "state_write_failed", "error", err.Error())
+}
+
+// eraseReport says that memory is free of secrets that have ended, and of what was left on the way of new ones.
+func (a *Agent) eraseReport() {
+	a.log.Info("secrets that have ended are erased from memory", "event", "secrets_erased", "erasure", secretmem.Erasure)
 }
 
 // now reads CLOCK_BOOTTIME in ns, the clock of the filter's time stamps.

@@ -271,8 +271,12 @@ func (w *world) enrol() error {
 	if err != nil {
 		return err
 	}
+	kept, err := state.Keep(&prk)
+	if err != nil {
+		return err
+	}
 	err = n.Agree(&epoch.Epoch{
-		Number: number, PRK: prk, Base: run.F, Agreed: time.Now().Unix(), Method: epoch.MethodHPKE, BindingHash: hash,
+		Number: number, PRK: kept, Base: run.F, Agreed: time.Now().Unix(), Method: epoch.MethodHPKE, BindingHash: hash,
 		Starts: []epoch.Start{{F: run.F, Random: run.Random}},
 	}, 0)
 	if err != nil {

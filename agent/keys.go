@@ -9,6 +9,7 @@ import (
 	"github.com/cellward/cellward/agent/epoch"
 	"github.com/cellward/cellward/crypto/aead"
 	"github.com/cellward/cellward/crypto/schedule"
+	"github.com/cellward/cellward/crypto/secretmem"
 	"github.com/cellward/cellward/crypto/spdu"
 )
 
@@ -21,7 +22,7 @@ type liveEpoch struct {
 	// slot is where the epoch stands in the filter's table and in the pinned starts.
 	slot int
 	// mac authenticates the start records of this epoch.
-	mac schedule.StartKey
+	mac *secretmem.Box[schedule.StartKey]
 	// starts are ascending by F.
 	starts []*liveStart
 	// promoted is when the first frame verified under this epoch in this process, in ns of CLOCK_BOOTTIME; 0: none has.
@@ -43,8 +44,13 @@ type liveStart struct {
 }
 
 func newLiveEpoch(engine aead.Engine, e *epoch.Epoch, slot int, n *node) (*liveEpoch, error) {
-	l := &liveEpoch{state: e, slot: slot}
-	if err := schedule.Start(&e.PRK, e.Number, &l.mac); err != nil {
+	mac, err := secretmem.NewBox[schedule.StartKey](e.PRK.Arena())
+	if err != nil {
+		return nil, fmt.Errorf("keep start key of epoch %d of node %s: %w", e.Number, n.name, err)
+	}
+	l := &liveEpoch{state: e, slot: slot, mac: mac}
+	if err := schedule.Start(e.PRK.Get(), e.Number, mac.Get()); err != nil {
+		l.wipe()
 		return nil, fmt.Errorf("epoch %d of node %s: %w", e.Number, n.name, err)
 	}
 	for _, s := range e.Starts {
@@ -62,13 +68,7 @@ func newLiveEpoch(engine aead.Engine, e *epoch.Epoch, slot int, n *node) (*liveE
 func (l *liveEpoch) derive(engine aead.Engine, s epoch.Start, n *node) (*liveStart, error) {
 	ls := &liveStart{Start: s}
 	for _, source := range n.sources {
-		var tk schedule.TrafficKey
-		if err := schedule.Traffic(&l.state.PRK, source, l.state.Number, &s.Random, &tk); err != nil {
-			ls.wipe()
-			return nil, fmt.Errorf("epoch %d of node %s, source %d: %w", l.state.Number, n.name, source, err)
-		}
-		key, err := engine.NewKey(&tk.Key, &tk.IV)
-		tk.Wipe()
+		key, err := l.trafficKey(engine, s, source)
 		if err != nil {
 			ls.wipe()
 			return nil, fmt.Errorf("epoch %d of node %s, source %d: %w", l.state.Number, n.name, source, err)
@@ -78,12 +78,24 @@ func (l *liveEpoch) derive(engine aead.Engine, s epoch.Start, n *node) (*liveSta
 	ls.records = make([][startRecordSize]byte, len(n.heartbeats))
 	for i, stream := range n.heartbeats {
 		id := spdu.ID{Stream: stream, Epoch: l.state.Number, Counter: s.F}
-		if _, err := spdu.PutStart(ls.records[i][:], spdu.FormFD, id, &s.Random, &l.mac); err != nil {
+		if _, err := spdu.PutStart(ls.records[i][:], spdu.FormFD, id, &s.Random, l.mac.Get()); err != nil {
 			ls.wipe()
 			return nil, fmt.Errorf("epoch %d of node %s: %w", l.state.Number, n.name, err)
 		}
 	}
 	return ls, nil
+}
+
+// trafficKey expands the key of one source, which lies in no other memory than the engine's afterwards.
+func (l *liveEpoch) trafficKey(engine aead.Engine, s epoch.Start, source uint32) (key *aead.Key, err error) {
+	secretmem.Do(func() {
+		tk := new(schedule.TrafficKey)
+		defer tk.Wipe()
+		if err = schedule.Traffic(l.state.PRK.Get(), source, l.state.Number, &s.Random, tk); err == nil {
+			key, err = engine.NewKey(&tk.Key, &tk.IV)
+		}
+	})
+	return key, err
 }
 
 // startFor returns the one start to try for a counter: the greatest F that is not above it; nil: none is known.
@@ -124,7 +136,7 @@ func (l *liveEpoch) age(now, wall int64) int64 {
 }
 
 func (l *liveEpoch) wipe() {
-	l.mac.Wipe()
+	l.mac.Free()
 	for _, s := range l.starts {
 		s.wipe()
 	}

@@ -172,7 +172,9 @@ func (m *keyManager) accept(reply []byte) (*agree.Accepted, error) {
 	if err != nil {
 		return nil, err
 	}
-	e, err := answered.Open(m.station)
+	// Whatever becomes of it: what TPM and HPKE have left goes before the answer.
+	defer m.erase()
+	e, err := answered.Open(m.station, m.agent.state)
 	if err != nil {
 		return nil, err
 	}
@@ -182,7 +184,7 @@ func (m *keyManager) accept(reply []byte) (*agree.Accepted, error) {
 		a.state.Offers = append(a.state.Offers, answered.Pending)
 	})
 	if err != nil {
-		e.PRK.Wipe()
+		e.PRK.Free()
 		return nil, fmt.Errorf("accept reply of node %s: %w", name, err)
 	}
 	if err := m.between(func(a *Agent) error { return a.takeUp(name, e) }); err != nil {
@@ -194,6 +196,12 @@ func (m *keyManager) accept(reply []byte) (*agree.Accepted, error) {
 		return nil, fmt.Errorf("epoch %d of node %s is agreed and taken up, but its offer could not be retired, which is tried again: %w", e.Number, name, err)
 	}
 	return &agree.Accepted{Node: name, Epoch: e.Number, FirstCounter: e.Base, Via: ViaAgent}, nil
+}
+
+// erase has memory cleared of what secrets have left, and waits for it unless the agent ends: then it is cleared before that.
+func (m *keyManager) erase() {
+	m.saves.eraser.ask()
+	_ = m.saves.eraser.wait(m.ctx)
 }
 
 // node finds a node of the pipeline, and checks that the binding is still the one that an epoch was agreed under.
@@ -337,7 +345,9 @@ func (m *keyManager) retire(name string, number uint32) (*agree.Retired, error) 
 	if err != nil {
 		return nil, fmt.Errorf("retire epoch: %w", err)
 	}
-	if err := m.saves.hardware.wait(m.ctx, m.saves.hardware.ask(true)); err != nil {
+	err = m.saves.hardware.wait(m.ctx, m.saves.hardware.ask(true))
+	m.erase()
+	if err != nil {
 		return nil, fmt.Errorf("epochs %v of node %s are refused from now on and their keys wiped, and the state says so, but the TPM still opens older copies of it; the agent goes on trying: %w", r.Retired, name, err)
 	}
 	return r, nil

@@ -141,7 +141,7 @@ func newGatewayRig(t *testing.T) *gatewayRig {
 		t.Fatal(err)
 	}
 	g.core.ceilings.settled(g.core.ceilings.wanted)
-	g.saves = newSaver(store, a.saveReport, a.retireReport)
+	g.saves = newSaver(store, a.saveReport, a.retireReport, a.eraseReport)
 	g.core.ceilings.save = func() bool {
 		seq, ok := a.save(g.saves)
 		return ok && g.saves.wait(seq)

@@ -43,7 +43,7 @@ func (c *core) resume(state *epoch.State, set *policy.Set, fresh bool, now, wall
 			}
 			if reason != "" {
 				refused = append(refused, refusal{n.name, e.Number, reason})
-				e.PRK.Wipe()
+				e.PRK.Free()
 				continue
 			}
 			keep = append(keep, e)
@@ -72,7 +72,7 @@ func (c *core) dropStrangers() (refused []refusal) {
 		}
 		for _, e := range n.Epochs {
 			refused = append(refused, refusal{n.Kid.String(), e.Number, "the node is not in the binding"})
-			e.PRK.Wipe()
+			e.PRK.Free()
 		}
 		n.Epochs = nil
 	}

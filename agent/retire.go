@@ -15,6 +15,8 @@ var errStopping = errors.New("agent is stopping")
 type retirer struct {
 	store  *Store
 	report func(error)
+	// changed is called behind each attempt: the hardware was at work on secrets, and keys of files may have ended.
+	changed func()
 
 	mu   sync.Mutex
 	cond *sync.Cond
@@ -28,8 +30,8 @@ type retirer struct {
 	end        bool
 }
 
-func (r *retirer) init(store *Store, report func(error)) {
-	r.store, r.report = store, report
+func (r *retirer) init(store *Store, report func(error), changed func()) {
+	r.store, r.report, r.changed = store, report, changed
 	r.cond = sync.NewCond(&r.mu)
 }
 
@@ -49,6 +51,7 @@ func (r *retirer) run() {
 		r.mu.Unlock()
 		err := r.store.retire(generation)
 		r.report(err)
+		r.changed()
 		r.mu.Lock()
 		if err != nil {
 			r.generation = r.generation || generation

@@ -243,8 +243,12 @@ func (r *rig) agree(number uint32, base uint64) {
 	}
 	n := r.state.AddNode(identity.Kid(r.set.Nodes[0].Identity.KID))
 	n.Floor = number
+	kept, err := r.state.Keep(&prk)
+	if err != nil {
+		r.t.Fatal(err)
+	}
 	err = n.Agree(&epoch.Epoch{
-		Number: number, PRK: prk, Base: run.F, Agreed: time.Now().Unix(), Method: epoch.MethodHPKE, BindingHash: hash,
+		Number: number, PRK: kept, Base: run.F, Agreed: time.Now().Unix(), Method: epoch.MethodHPKE, BindingHash: hash,
 		Starts: []epoch.Start{{F: run.F, Random: run.Random}},
 	}, 0)
 	if err != nil {

@@ -10,7 +10,8 @@ import (
 
 // saver writes states in the background, newest last, so that the data path waits for a disk only where it must, and never for a
 // TPM. All writes of a running agent go through it, so an older state never overwrites a newer one. What the hardware is to retire
-// is the business of a goroutine of its own (see retire.go): a TPM may take seconds for each command.
+// is the business of a goroutine of its own (see retire.go): a TPM may take seconds for each command. A third one erases from memory
+// what secrets have left that came or went (see erase.go).
 type saver struct {
 	store *Store
 	// report is told how each write went.
@@ -24,8 +25,11 @@ type saver struct {
 	bad  uint64  // of what failed last
 	end  bool
 	wg   sync.WaitGroup
+	// erasing ends behind the others, which have it begin.
+	erasing sync.WaitGroup
 
 	hardware retirer
+	eraser   eraser
 }
 
 // saving is a state on its way; ceilings are those that it holds, by stream slot.
@@ -36,13 +40,16 @@ type saving struct {
 	seq      uint64
 }
 
-// newSaver starts both goroutines. report is told how each write went, retired how each attempt of the hardware did.
-func newSaver(store *Store, report, retired func(error)) *saver {
+// newSaver starts its goroutines. report is told how each write went, retired how each attempt of the hardware did, and erased that
+// memory is free of secrets that have ended, and of what was left on the way of new ones.
+func newSaver(store *Store, report, retired func(error), erased func()) *saver {
 	s := &saver{store: store, report: report}
 	s.cond = sync.NewCond(&s.mu)
-	s.hardware.init(store, retired)
+	s.eraser.init(erased)
+	s.hardware.init(store, retired, s.eraseChanged)
 	s.wg.Go(s.run)
 	s.wg.Go(s.hardware.run)
+	s.erasing.Go(s.eraser.run)
 	return s
 }
 
@@ -68,6 +75,7 @@ func (s *saver) run() {
 			}
 		}
 		s.report(err)
+		s.eraseChanged()
 		s.mu.Lock()
 		if err != nil {
 			s.bad = job.seq
@@ -75,6 +83,13 @@ func (s *saver) run() {
 			s.done = job.seq
 		}
 		s.cond.Broadcast()
+	}
+}
+
+// eraseChanged has memory erased if a secret has come or gone in the store.
+func (s *saver) eraseChanged() {
+	if s.store.secretsChanged() {
+		s.eraser.ask()
 	}
 }
 
@@ -110,4 +125,6 @@ func (s *saver) close() {
 	s.mu.Unlock()
 	s.hardware.close()
 	s.wg.Wait()
+	s.eraser.close()
+	s.erasing.Wait()
 }

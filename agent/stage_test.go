@@ -84,7 +84,11 @@ func newTwoCores(t *testing.T, rt *rapid.T) *twoCores {
 	first.agree(1, 1)
 	e := first.state.Nodes[0].Epochs[0]
 	second := *e
-	second.Number, second.PRK, second.Base = 2, schedule.PRK{7}, 5000
+	prk, err := first.state.Keep(&schedule.PRK{7})
+	if err != nil {
+		rt.Fatal(err)
+	}
+	second.Number, second.PRK, second.Base = 2, prk, 5000
 	second.Starts = []epoch.Start{{F: 5000, Random: [16]byte{1}}, {F: 5400, Random: [16]byte{2}}}
 	e.Starts = append(e.Starts, epoch.Start{F: 700, Random: [16]byte{3}})
 	first.state.Nodes[0].Floor = 2
@@ -252,7 +256,7 @@ func (x *twoCores) start() {
 	binary.LittleEndian.PutUint32(b[20:], uint32(r.core.streams[i].Interface.Index))
 	random := [16]byte{byte(first), byte(first >> 8)}
 	id := spdu.ID{Stream: r.core.streams[i].ID, Epoch: l.state.Number, Counter: first}
-	if _, err := spdu.PutStart(b[24:], spdu.FormFD, id, &random, &l.mac); err != nil {
+	if _, err := spdu.PutStart(b[24:], spdu.FormFD, id, &random, l.mac.Get()); err != nil {
 		x.rt.Fatal(err)
 	}
 	for _, r := range x.rigs {

@@ -69,7 +69,7 @@ func (c *core) startRecord(r loader.Record, now int64) loader.Verdict {
 	if !n.budget.take(now) {
 		return loader.StartShed
 	}
-	start, err := spdu.VerifyStart(record, spdu.FormFD, &l.mac)
+	start, err := spdu.VerifyStart(record, spdu.FormFD, l.mac.Get())
 	if err != nil {
 		return loader.BadStart
 	}

@@ -21,6 +21,7 @@ type Status struct {
 	Engine     string            `json:"engine"`
 	SaveError  string            `json:"save_error,omitempty"`
 	Saves      SaveStatus        `json:"saves"`
+	KeyMemory  KeyMemoryStatus   `json:"key_memory"`
 	Readers    int               `json:"readers"` // of the ring, connected now
 	Documents  DocumentsStatus   `json:"documents"`
 	Ring       RingStatus        `json:"ring"`
@@ -101,6 +102,7 @@ func (a *Agent) Status() Status {
 	if err := cmp.Or(a.saveError(), a.retireError()); err != nil {
 		s.SaveError = err.Error()
 	}
+	s.KeyMemory = a.keyMemory()
 	carriers := make(map[uint32]policy.Carrier)
 	for _, i := range a.opts.Set.Interfaces {
 		carriers[uint32(i.Index)] = i.Carrier

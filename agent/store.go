@@ -42,6 +42,8 @@ type Store struct {
 	retired []epoch.SecretID
 	// surplus says that the present file does hold some of them: a crash came between two writes.
 	surplus bool
+	// changed says that a secret has come or gone, or a key of a file, since it was asked last.
+	changed bool
 }
 
 // NewStore returns a store over two vaults.
@@ -132,7 +134,7 @@ func (s *Store) saveSecrets(e *epoch.Encoded, removed []epoch.SecretID) error {
 	if err := s.secrets.Save(b); err != nil {
 		return fmt.Errorf("save epoch secrets: %w", err)
 	}
-	s.ids, s.retired, s.surplus = slices.Clone(e.IDs), retired, false
+	s.ids, s.retired, s.surplus, s.changed = slices.Clone(e.IDs), retired, false, true
 	return nil
 }
 
@@ -146,6 +148,21 @@ func (s *Store) stale() bool {
 // Settle finishes in the hardware what a crash or a hardware that did not answer has left.
 func (s *Store) Settle() error { return s.retire(false) }
 
+func (s *Store) noteChanged() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changed = true
+}
+
+// secretsChanged reports, once, that a secret or a key of a file has come or gone: TPM and libraries were at work on secrets.
+func (s *Store) secretsChanged() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.changed
+	s.changed = false
+	return was
+}
+
 // retire does the hardware's part: it ends the generation of the secrets if some of them are gone, and that of the state if asked.
 // Saves go on meanwhile. Any failure is ErrRetire.
 func (s *Store) retire(generation bool) error {
@@ -156,11 +173,15 @@ func (s *Store) retire(generation bool) error {
 	if len(retired) > 0 {
 		if err := s.retireSecrets(retired); err != nil {
 			errs = append(errs, fmt.Errorf("%w: epoch secrets: %w", ErrRetire, err))
+		} else {
+			s.noteChanged()
 		}
 	}
 	if generation {
 		if err := s.state.Retire(); err != nil {
 			errs = append(errs, fmt.Errorf("%w: epoch state: %w", ErrRetire, err))
+		} else {
+			s.noteChanged()
 		}
 	}
 	return errors.Join(errs...)

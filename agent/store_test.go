@@ -11,6 +11,8 @@ import (
 
 	"github.com/cellward/cellward/agent/epoch"
 	"github.com/cellward/cellward/crypto/identity"
+	"github.com/cellward/cellward/crypto/schedule"
+	"github.com/cellward/cellward/crypto/secretmem"
 )
 
 // TestRetirementWaitsForTheHardware retires an epoch while the TPM does not answer: the state is durable all the same, ceilings
@@ -30,7 +32,7 @@ func TestRetirementWaitsForTheHardware(t *testing.T) {
 		if err != nil {
 			t.Errorf("save: %v", err)
 		}
-	}, func(err error) { reports <- err })
+	}, func(err error) { reports <- err }, func() {})
 	w.core.note()
 	e, err := w.state.Encode()
 	if err != nil {
@@ -84,8 +86,8 @@ func TestSecretComesBack(t *testing.T) {
 			n := state.Nodes[0]
 			kept := *n.Epochs[0]
 			second := epoch.Epoch{Number: 2, Base: 1 << 20, Method: epoch.MethodHPKE}
-			_, _ = rand.Read(second.PRK[:])
-			prk := second.PRK
+			second.PRK = randomSecret(t, state)
+			prk := *second.PRK.Get()
 			n.Floor = 2
 			save := func(all ...*epoch.Epoch) {
 				t.Helper()
@@ -119,11 +121,22 @@ func TestSecretComesBack(t *testing.T) {
 			if err != nil || len(missing) > 0 || w.store.stale() {
 				t.Fatalf("missing %v, stale %v, %v", missing, w.store.stale(), err)
 			}
-			if got := again.Nodes[0].Epochs; len(got) != 2 || got[1].PRK != prk {
+			if got := again.Nodes[0].Epochs; len(got) != 2 || *got[1].PRK.Get() != prk {
 				t.Fatalf("%d epochs", len(got))
 			}
 		})
 	}
+}
+
+func randomSecret(t *testing.T, state *epoch.State) *secretmem.Box[schedule.PRK] {
+	t.Helper()
+	var prk schedule.PRK
+	_, _ = rand.Read(prk[:])
+	kept, err := state.Keep(&prk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kept
 }
 
 // TestRetiredSlots: the entries of retired secrets hold nothing, and only they go.
@@ -133,7 +146,7 @@ func TestRetiredSlots(t *testing.T) {
 	n := state.AddNode(kid)
 	n.Floor = 3
 	e := &epoch.Epoch{Number: 3, Base: 1, Method: epoch.MethodHPKE}
-	_, _ = rand.Read(e.PRK[:])
+	e.PRK = randomSecret(t, state)
 	n.Epochs = append(n.Epochs, e)
 	x, err := state.Encode()
 	if err != nil {
@@ -145,7 +158,7 @@ func TestRetiredSlots(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, missing, surplus, err := epoch.Decode(x.State, b)
-	if err != nil || len(missing) > 0 || got.Nodes[0].Epochs[0].PRK != e.PRK {
+	if err != nil || len(missing) > 0 || *got.Nodes[0].Epochs[0].PRK.Get() != *e.PRK.Get() {
 		t.Fatalf("missing %v, %v", missing, err)
 	}
 	slices.SortFunc(surplus, func(a, b epoch.SecretID) int { return int(a.Epoch) - int(b.Epoch) })

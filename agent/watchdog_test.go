@@ -44,7 +44,7 @@ func TestWatchdogIsFedByTheLoop(t *testing.T) {
 	defer p.Close()
 	store := NewStore(&memoryGenerations{}, &memoryGenerations{})
 	a := &Agent{opts: Options{Set: r.set, Store: store, Notify: n}, log: log, core: r.core, state: r.state, ring: p, report: newReporter(log)}
-	saves := newSaver(store, a.saveReport, a.retireReport)
+	saves := newSaver(store, a.saveReport, a.retireReport, a.eraseReport)
 	defer saves.close()
 
 	heard := func(wait time.Duration) bool {

@@ -18,6 +18,8 @@ import (
 	"github.com/cellward/cellward/agent/station"
 	"github.com/cellward/cellward/crypto/identity"
 	"github.com/cellward/cellward/crypto/offer"
+	"github.com/cellward/cellward/crypto/schedule"
+	"github.com/cellward/cellward/crypto/secretmem"
 )
 
 var (
@@ -95,8 +97,9 @@ func Match(set *policy.Set, pending []*epoch.Offer, gateway *identity.PublicKey,
 }
 
 // Open has the TPM agree the secret and opens the reply. The caller makes the epoch durable and ends the offer in one step, or
-// wipes the epoch's secret.
-func (a *Answered) Open(s *station.Station) (*epoch.Epoch, error) {
+// frees the epoch's secret. The secret lies where in keeps those of its epochs; nothing else of in is looked at, so others may be
+// at work on it.
+func (a *Answered) Open(s *station.Station, in *epoch.State) (e *epoch.Epoch, err error) {
 	public, err := a.Node.Identity.Key()
 	if err != nil {
 		return nil, err
@@ -105,15 +108,22 @@ func (a *Answered) Open(s *station.Station) (*epoch.Epoch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("take up offer key: %w", err)
 	}
-	got, err := a.offer.Accept(public, key, a.reply, nil)
-	if err != nil {
-		return nil, err
-	}
-	defer got.PRK.Wipe()
-	return &epoch.Epoch{
-		Number: a.offer.Epoch, PRK: got.PRK, Base: got.FirstCounter, Agreed: time.Now().Unix(), Method: epoch.MethodHPKE,
-		BindingHash: a.offer.Binding, Starts: []epoch.Start{{F: got.FirstCounter, Random: got.Start}},
-	}, nil
+	secretmem.Do(func() {
+		var got *offer.Accepted
+		if got, err = a.offer.Accept(public, key, a.reply, nil); err != nil {
+			return
+		}
+		defer got.PRK.Wipe()
+		var prk *secretmem.Box[schedule.PRK]
+		if prk, err = in.Keep(&got.PRK); err != nil {
+			return
+		}
+		e = &epoch.Epoch{
+			Number: a.offer.Epoch, PRK: prk, Base: got.FirstCounter, Agreed: time.Now().Unix(), Method: epoch.MethodHPKE,
+			BindingHash: a.offer.Binding, Starts: []epoch.Start{{F: got.FirstCounter, Random: got.Start}},
+		}
+	})
+	return e, err
 }
 
 // CloseBatch ends the offers that were made while the counter of offers showed batch, none of which may be pending any more: the

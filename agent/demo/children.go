@@ -139,6 +139,9 @@ func (p *Process) run(started chan<- error) {
 	}
 }
 
+// Log returns the end of what the process has written to stderr.
+func (p *Process) Log() string { return p.errs.String() }
+
 // Output returns what an ended process printed.
 func (p *Process) Output() []byte { return p.out.Bytes() }
 

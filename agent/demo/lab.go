@@ -208,6 +208,14 @@ func (l *Lab) GatewayState() string { return l.at.gatewayState() }
 // GatewayTPM returns the gateway's TPM as station.Options names it.
 func (l *Lab) GatewayTPM() string { return l.gateway[1] }
 
+// EdgeTPM returns the edge's TPM as station.Options names it; empty with a software key.
+func (l *Lab) EdgeTPM() string {
+	if len(l.edge) < 2 {
+		return ""
+	}
+	return l.edge[1]
+}
+
 // Keys runs a verb of `cellward keys` on the documents and returns what it printed.
 func (l *Lab) Keys(ctx context.Context, verb string, args ...string) ([]byte, error) {
 	return l.kids.output(ctx, append(l.documents("keys", verb), args...)...)

@@ -13,6 +13,7 @@ import (
 	"github.com/cellward/cellward/agent/trace"
 	"github.com/cellward/cellward/crypto/aead"
 	"github.com/cellward/cellward/crypto/identity"
+	"github.com/cellward/cellward/crypto/secretmem"
 	"github.com/cellward/cellward/loader"
 )
 
@@ -48,6 +49,7 @@ type Report struct {
 	Other        uint64  `json:"remote_or_error"`
 	Heartbeats   uint64  `json:"heartbeats"`
 	Starts       uint64  `json:"start_records"`
+	KeyMemory    string  `json:"key_memory"`
 	ElapsedS     float64 `json:"elapsed_s"`
 }
 
@@ -91,7 +93,8 @@ func RunNode(ctx context.Context, o NodeOptions) (report Report, err error) {
 	if err != nil {
 		return Report{}, err
 	}
-	selected, err := aead.Select(aead.Options{})
+	keys := new(aead.KeyMemory)
+	selected, err := aead.Select(aead.Options{Keys: keys})
 	if err != nil {
 		return Report{}, err
 	}
@@ -106,11 +109,14 @@ func RunNode(ctx context.Context, o NodeOptions) (report Report, err error) {
 		return Report{}, err
 	}
 	defer sealer.Close()
+	// What the TPM and the libraries have left on the way to here.
+	secretmem.Collect()
 	err = sealer.Feed(ctx, o.Source, o.Speed)
 	c, epoch := sealer.Counts(), store.state.Epoch
 	return Report{
 		Node: o.Node, Epoch: epoch, FirstCounter: sealer.Run().F, Offered: c.Offered, Sealed: c.Sealed, Unclaimed: c.Unclaimed,
 		Other: c.Other, Heartbeats: c.Heartbeats, Starts: c.Starts, ElapsedS: time.Since(begun).Seconds(),
+		KeyMemory: max(keys.Backing().Kind, store.state.secrets.Backing().Kind).String(),
 	}, err
 }
 

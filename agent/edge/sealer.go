@@ -11,6 +11,7 @@ import (
 	"github.com/cellward/cellward/agent/trace"
 	"github.com/cellward/cellward/crypto/aead"
 	"github.com/cellward/cellward/crypto/schedule"
+	"github.com/cellward/cellward/crypto/secretmem"
 	"github.com/cellward/cellward/crypto/spdu"
 	"github.com/cellward/cellward/loader"
 )
@@ -84,7 +85,7 @@ type Sealer struct {
 	run    Run
 	begun  time.Time
 	epoch  uint32
-	mac    schedule.StartKey
+	mac    *secretmem.Box[schedule.StartKey]
 	keys   map[uint32]*aead.Key
 	names  map[string]string
 	only   string // the node's only interface, which every bus stands for if there are no names
@@ -123,7 +124,10 @@ func NewSealer(store *Store, opts Options) (*Sealer, error) {
 		return nil, fmt.Errorf("begin run of node %s: %w", opts.Node, err)
 	}
 	s.run, s.begun = run, s.now()
-	if err := schedule.Start(&store.state.PRK, s.epoch, &s.mac); err != nil {
+	if s.mac, err = secretmem.NewBox[schedule.StartKey](store.state.PRK.Arena()); err != nil {
+		return nil, fmt.Errorf("keep start key: %w", err)
+	}
+	if err := schedule.Start(store.state.PRK.Get(), s.epoch, s.mac.Get()); err != nil {
 		return nil, err
 	}
 	buses := make(map[string]*bus)
@@ -165,14 +169,20 @@ func (s *Sealer) key(source uint32) (*aead.Key, error) {
 	if k, ok := s.keys[source]; ok {
 		return k, nil
 	}
-	var tk schedule.TrafficKey
-	if err := schedule.Traffic(&s.store.state.PRK, source, s.epoch, &s.run.Random, &tk); err != nil {
-		return nil, err
-	}
-	defer tk.Wipe()
-	k, err := s.engine.NewKey(&tk.Key, &tk.IV)
+	var k *aead.Key
+	var err error
+	secretmem.Do(func() {
+		tk := new(schedule.TrafficKey)
+		defer tk.Wipe()
+		if err = schedule.Traffic(s.store.state.PRK.Get(), source, s.epoch, &s.run.Random, tk); err != nil {
+			return
+		}
+		if k, err = s.engine.NewKey(&tk.Key, &tk.IV); err != nil {
+			err = fmt.Errorf("expand traffic key: %w", err)
+		}
+	})
 	if err != nil {
-		return nil, fmt.Errorf("expand traffic key: %w", err)
+		return nil, err
 	}
 	s.keys[source] = k
 	return k, nil
@@ -189,7 +199,7 @@ func (s *Sealer) Close() {
 	for _, k := range s.keys {
 		k.Wipe()
 	}
-	s.mac.Wipe()
+	s.mac.Free()
 }
 
 // Full reports whether Seal needs a Flush first.
@@ -288,7 +298,7 @@ func (s *Sealer) AnnounceStart() error {
 	for _, b := range s.buses {
 		// The counter field names F; a start record consumes no counter and has no nonce.
 		id := spdu.ID{Stream: b.heartbeat.id, Epoch: s.epoch, Counter: s.run.F}
-		n, err := spdu.PutStart(record[:], spdu.FormFD, id, &s.run.Random, &s.mac)
+		n, err := spdu.PutStart(record[:], spdu.FormFD, id, &s.run.Random, s.mac.Get())
 		if err != nil {
 			return fmt.Errorf("make start record: %w", err)
 		}

@@ -3,6 +3,7 @@
 package edge
 
 import (
+	"bytes"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/cellward/cellward/crypto/identity"
 	"github.com/cellward/cellward/crypto/schedule"
+	"github.com/cellward/cellward/crypto/secretmem"
 	"github.com/cellward/cellward/crypto/spdu"
 )
 
@@ -35,42 +37,74 @@ var (
 	ErrEpochFloor = errors.New("offered epoch is not above the node's floor")
 )
 
-// State is what a node keeps: the secret of its epoch and the ceiling below which every counter may have been used.
-// It is not safe for concurrent use.
+// State is what a node keeps: the secret of its epoch and the ceiling below which every counter may have been used. A copy shares
+// the secret. It is not safe for concurrent use.
 type State struct {
-	Version int          `cbor:"1,keyasint"`
-	Gateway identity.Kid `cbor:"2,keyasint"`
+	Gateway identity.Kid
 	// Floor is the highest epoch number ever taken.
-	Floor uint32       `cbor:"3,keyasint"`
-	Epoch uint32       `cbor:"4,keyasint"`
-	PRK   schedule.PRK `cbor:"5,keyasint"`
+	Floor uint32
+	Epoch uint32
+	// PRK is nil as long as there is no epoch.
+	PRK *secretmem.Box[schedule.PRK]
 	// Base is the first counter of the epoch.
-	Base uint64 `cbor:"6,keyasint"`
+	Base uint64
 	// Ceiling is the first counter that was never reserved, shared by all streams of the node.
-	Ceiling uint64 `cbor:"7,keyasint"`
+	Ceiling uint64
 	// Agreed is the wall-clock time of the agreement in seconds since 1970.
-	Agreed      int64    `cbor:"8,keyasint"`
-	BindingHash [32]byte `cbor:"9,keyasint"`
+	Agreed      int64
+	BindingHash [32]byte
+
+	// secrets is where PRK lies.
+	secrets *secretmem.Arena
 }
 
+// encodedState is a state as it is stored.
+type encodedState struct {
+	Version     int          `cbor:"1,keyasint"`
+	Gateway     identity.Kid `cbor:"2,keyasint"`
+	Floor       uint32       `cbor:"3,keyasint"`
+	Epoch       uint32       `cbor:"4,keyasint"`
+	PRK         schedule.PRK `cbor:"5,keyasint"`
+	Base        uint64       `cbor:"6,keyasint"`
+	Ceiling     uint64       `cbor:"7,keyasint"`
+	Agreed      int64        `cbor:"8,keyasint"`
+	BindingHash [32]byte     `cbor:"9,keyasint"`
+}
+
+// maxEncoded is an upper bound of the encoding in bytes.
+const maxEncoded = 512
+
 // NewState returns the state of a node that has agreed nothing. Counter 0 is never used.
-func NewState() *State { return &State{Version: StateVersion, Ceiling: 1} }
+func NewState() *State { return &State{Ceiling: 1, secrets: new(secretmem.Arena)} }
 
 // Marshal encodes s. The result holds a secret: it goes to the vault and is wiped.
 func (s *State) Marshal() ([]byte, error) {
-	mode, err := cbor.CoreDetEncOptions().EncMode()
+	// The encoder's own buffers would keep the secret; this one is given its buffer, which never grows.
+	mode, err := cbor.CoreDetEncOptions().UserBufferEncMode()
 	if err != nil {
 		return nil, fmt.Errorf("make encoder of node state: %w", err)
 	}
-	b, err := mode.Marshal(s)
+	b := make([]byte, 0, maxEncoded)
+	secretmem.Do(func() {
+		x := &encodedState{
+			Version: StateVersion, Gateway: s.Gateway, Floor: s.Floor, Epoch: s.Epoch, Base: s.Base, Ceiling: s.Ceiling,
+			Agreed: s.Agreed, BindingHash: s.BindingHash,
+		}
+		defer x.PRK.Wipe()
+		copy(x.PRK[:], s.PRK.Get()[:])
+		buf := bytes.NewBuffer(b)
+		err = mode.MarshalToBuffer(x, buf)
+		b = buf.Bytes()
+	})
 	if err != nil {
+		clear(b)
 		return nil, fmt.Errorf("encode node state: %w", err)
 	}
 	return b, nil
 }
 
 // UnmarshalState decodes and checks a node state.
-func UnmarshalState(b []byte) (*State, error) {
+func UnmarshalState(b []byte) (_ *State, err error) {
 	mode, err := cbor.DecOptions{
 		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
 		IndefLength:       cbor.IndefLengthForbidden,
@@ -79,19 +113,48 @@ func UnmarshalState(b []byte) (*State, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make decoder of node state: %w", err)
 	}
-	s := new(State)
-	if err := mode.Unmarshal(b, s); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrState, err)
-	}
-	switch {
-	case s.Version != StateVersion:
-		return nil, fmt.Errorf("%w: version %d, want %d", ErrState, s.Version, StateVersion)
-	case s.Ceiling == 0, s.Ceiling > spdu.MaxCounter+1:
-		return nil, fmt.Errorf("%w: ceiling %d is out of range", ErrState, s.Ceiling)
-	case s.Epoch > s.Floor, s.Epoch != 0 && (s.Base == 0 || s.Base >= s.Ceiling):
-		return nil, fmt.Errorf("%w: epoch %d does not fit floor %d, base %d and ceiling %d", ErrState, s.Epoch, s.Floor, s.Base, s.Ceiling)
+	s := NewState()
+	secretmem.Do(func() {
+		x := new(encodedState)
+		defer x.PRK.Wipe()
+		if err = mode.Unmarshal(b, x); err != nil {
+			err = fmt.Errorf("%w: %w", ErrState, err)
+			return
+		}
+		if err = x.check(); err != nil {
+			return
+		}
+		s.Gateway, s.Floor, s.Epoch, s.Base, s.Ceiling, s.Agreed, s.BindingHash = x.Gateway, x.Floor, x.Epoch, x.Base, x.Ceiling, x.Agreed, x.BindingHash
+		if x.Epoch != 0 {
+			s.PRK, err = s.keep(&x.PRK)
+		}
+	})
+	if err != nil {
+		return nil, err
 	}
 	return s, nil
+}
+
+func (s *encodedState) check() error {
+	switch {
+	case s.Version != StateVersion:
+		return fmt.Errorf("%w: version %d, want %d", ErrState, s.Version, StateVersion)
+	case s.Ceiling == 0, s.Ceiling > spdu.MaxCounter+1:
+		return fmt.Errorf("%w: ceiling %d is out of range", ErrState, s.Ceiling)
+	case s.Epoch > s.Floor, s.Epoch != 0 && (s.Base == 0 || s.Base >= s.Ceiling):
+		return fmt.Errorf("%w: epoch %d does not fit floor %d, base %d and ceiling %d", ErrState, s.Epoch, s.Floor, s.Base, s.Ceiling)
+	}
+	return nil
+}
+
+// keep copies a secret to where a state can hold it. The caller wipes his own.
+func (s *State) keep(prk *schedule.PRK) (*secretmem.Box[schedule.PRK], error) {
+	b, err := secretmem.NewBox[schedule.PRK](s.secrets)
+	if err != nil {
+		return nil, fmt.Errorf("keep secret of the epoch: %w", err)
+	}
+	copy(b.Get()[:], prk[:])
+	return b, nil
 }
 
 // Run is one start of the node: every stream continues at counter F under keys that depend on Random.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cellward/cellward/crypto/identity"
 	"github.com/cellward/cellward/crypto/schedule"
+	"github.com/cellward/cellward/crypto/secretmem"
 )
 
 // Vault keeps one sealed state. Save returns after the state is durable; agent/vault implements it.
@@ -50,10 +51,27 @@ func (s *Store) Ceiling() uint64 { return s.state.Ceiling }
 // change runs f on a copy of the state, makes the copy durable, and only then lets it take effect.
 func (s *Store) change(f func(*State) error) error {
 	next := *s.state
-	if err := f(&next); err != nil {
+	err := f(&next)
+	if err == nil {
+		err = s.save(&next)
+	}
+	// A copy shares its secret unless f has put another there: that of the state that does not stand is wiped.
+	if next.PRK != s.state.PRK {
+		if err != nil {
+			next.PRK.Free()
+		} else {
+			s.state.PRK.Free()
+		}
+	}
+	if err != nil {
 		return err
 	}
-	b, err := next.Marshal()
+	*s.state = next
+	return nil
+}
+
+func (s *Store) save(state *State) error {
+	b, err := state.Marshal()
 	if err != nil {
 		return err
 	}
@@ -61,8 +79,6 @@ func (s *Store) change(f func(*State) error) error {
 	if err := s.vault.Save(b); err != nil {
 		return fmt.Errorf("save node state: %w", err)
 	}
-	s.state.PRK.Wipe()
-	*s.state = next
 	return nil
 }
 
@@ -106,13 +122,14 @@ func (s *Store) Enroll(a Agreement, answer func(floor uint32, run Run) (reply []
 		if err != nil {
 			return err
 		}
-		r, prk, err := answer(floor, run)
-		defer prk.Wipe()
-		if err != nil {
-			return err
-		}
-		next.PRK, reply = prk, r
-		return nil
+		secretmem.Do(func() {
+			var prk schedule.PRK
+			defer prk.Wipe()
+			if reply, prk, err = answer(floor, run); err == nil {
+				next.PRK, err = next.keep(&prk)
+			}
+		})
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -124,4 +141,4 @@ func (s *Store) Enroll(a Agreement, answer func(floor uint32, run Run) (reply []
 }
 
 // Wipe overwrites the secret in memory. The store must not be used afterwards.
-func (s *Store) Wipe() { s.state.PRK.Wipe() }
+func (s *Store) Wipe() { s.state.PRK.Free() }

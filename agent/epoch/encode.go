@@ -3,12 +3,14 @@
 package epoch
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/cellward/cellward/crypto/identity"
 	"github.com/cellward/cellward/crypto/schedule"
+	"github.com/cellward/cellward/crypto/secretmem"
 )
 
 // SecretID names the secret of one epoch of one node.
@@ -41,7 +43,8 @@ type secret struct {
 
 // Encode encodes s.
 func (s *State) Encode() (*Encoded, error) {
-	mode, err := cbor.CoreDetEncOptions().EncMode()
+	// The encoder's own buffers would keep secrets; this one is given its buffer.
+	mode, err := cbor.CoreDetEncOptions().UserBufferEncMode()
 	if err != nil {
 		return nil, fmt.Errorf("make encoder of epoch state: %w", err)
 	}
@@ -49,24 +52,43 @@ func (s *State) Encode() (*Encoded, error) {
 	if e.State, err = mode.Marshal(s); err != nil {
 		return nil, fmt.Errorf("encode epoch state: %w", err)
 	}
-	var all []secret
 	for _, n := range s.Nodes {
 		for _, x := range n.Epochs {
-			all = append(all, secret{n.Kid, x.Number, x.PRK})
 			e.IDs = append(e.IDs, SecretID{n.Kid, x.Number})
 		}
 	}
-	if all == nil {
-		all = []secret{}
-	}
-	e.Secrets, err = mode.Marshal(all)
-	for i := range all {
-		all[i].PRK.Wipe()
-	}
+	// A buffer that grows leaves its old memory behind: this one is large enough, and on the heap of the caller.
+	e.Secrets = make([]byte, 0, maxHeader+len(e.IDs)*maxSecret)
+	secretmem.Do(func() {
+		all := make([]secret, 0, len(e.IDs))
+		for _, n := range s.Nodes {
+			for _, x := range n.Epochs {
+				all = append(all, secret{Node: n.Kid, Epoch: x.Number})
+				copy(all[len(all)-1].PRK[:], x.PRK.Get()[:])
+			}
+		}
+		defer wipe(all)
+		buf := bytes.NewBuffer(e.Secrets)
+		err = mode.MarshalToBuffer(all, buf)
+		e.Secrets = buf.Bytes()
+	})
 	if err != nil {
+		e.Wipe()
 		return nil, fmt.Errorf("encode epoch secrets: %w", err)
 	}
 	return e, nil
+}
+
+// Upper bounds of the encoding in bytes: of the array's head, and of one secret with its keys and lengths.
+const (
+	maxHeader = 9
+	maxSecret = 128
+)
+
+func wipe(all []secret) {
+	for i := range all {
+		all[i].PRK.Wipe()
+	}
 }
 
 // Decode decodes and checks a state from its two parts, which the vault has authenticated: a failure means another version or a
@@ -88,17 +110,28 @@ func Decode(state, secrets []byte) (_ *State, missing, surplus []SecretID, err e
 	if err := s.check(); err != nil {
 		return nil, nil, nil, err
 	}
+	secretmem.Do(func() { missing, surplus, err = s.takeSecrets(mode, secrets) })
+	if err != nil {
+		s.Wipe()
+		return nil, nil, nil, err
+	}
+	return s, missing, surplus, nil
+}
+
+// takeSecrets gives the epochs of s their secrets.
+func (s *State) takeSecrets(mode cbor.DecMode, secrets []byte) (missing, surplus []SecretID, err error) {
 	var all []secret
+	defer func() { wipe(all) }()
 	if secrets != nil {
 		if err := mode.Unmarshal(secrets, &all); err != nil {
-			return nil, nil, nil, fmt.Errorf("%w: secrets: %w", ErrState, err)
+			return nil, nil, fmt.Errorf("%w: secrets: %w", ErrState, err)
 		}
 	}
 	byID := make(map[SecretID]*secret)
 	for i := range all {
 		id := SecretID{all[i].Node, all[i].Epoch}
 		if byID[id] != nil {
-			return nil, nil, nil, fmt.Errorf("%w: two secrets of epoch %d of node %s", ErrState, id.Epoch, id.Node)
+			return nil, nil, fmt.Errorf("%w: two secrets of epoch %d of node %s", ErrState, id.Epoch, id.Node)
 		}
 		byID[id] = &all[i]
 	}
@@ -110,7 +143,9 @@ func Decode(state, secrets []byte) (_ *State, missing, surplus []SecretID, err e
 				missing = append(missing, id)
 				continue
 			}
-			x.PRK = byID[id].PRK
+			if x.PRK, err = s.Keep(&byID[id].PRK); err != nil {
+				return nil, nil, err
+			}
 			delete(byID, id)
 			keep = append(keep, x)
 		}
@@ -119,8 +154,5 @@ func Decode(state, secrets []byte) (_ *State, missing, surplus []SecretID, err e
 	for id := range byID {
 		surplus = append(surplus, id)
 	}
-	for i := range all {
-		all[i].PRK.Wipe()
-	}
-	return s, missing, surplus, nil
+	return missing, surplus, nil
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/cellward/cellward/crypto/identity"
 	"github.com/cellward/cellward/crypto/schedule"
+	"github.com/cellward/cellward/crypto/secretmem"
 )
 
 // Version is the version of the encoded state. Another version is refused.
@@ -52,8 +53,8 @@ type Start struct {
 // Epoch is the lifetime of one secret of one node.
 type Epoch struct {
 	Number uint32 `cbor:"1,keyasint"`
-	// PRK is kept apart from the rest (Encoded).
-	PRK schedule.PRK `cbor:"-"`
+	// PRK is kept apart from the rest (Encoded). It comes from State.Keep and is freed when the epoch ends.
+	PRK *secretmem.Box[schedule.PRK] `cbor:"-"`
 	// Base is the first counter of the epoch; every counter below it is refused.
 	Base uint64 `cbor:"3,keyasint"`
 	// Agreed is the wall-clock time of the agreement in seconds since 1970.
@@ -101,7 +102,24 @@ type State struct {
 	Ceilings map[uint32]uint64 `cbor:"4,keyasint"`
 	// Batch is what the TPM's counter of offers showed when the last offer was made, 0 if none ever was.
 	Batch uint64 `cbor:"5,keyasint"`
+
+	// secrets is where those of the epochs lie.
+	secrets secretmem.Arena
 }
+
+// Keep copies a secret to where an epoch of this state can hold it. The caller wipes his own. The error wraps
+// secretmem.ErrMemory.
+func (s *State) Keep(prk *schedule.PRK) (*secretmem.Box[schedule.PRK], error) {
+	b, err := secretmem.NewBox[schedule.PRK](&s.secrets)
+	if err != nil {
+		return nil, fmt.Errorf("keep secret of an epoch: %w", err)
+	}
+	copy(b.Get()[:], prk[:])
+	return b, nil
+}
+
+// Backing says what memory the secrets lie in; its kind is secretmem.KindNone while there are none.
+func (s *State) Backing() secretmem.Backing { return s.secrets.Backing() }
 
 // New returns an empty state.
 func New() *State { return &State{Version: Version} }
@@ -142,7 +160,7 @@ func (s *State) check() error {
 func (s *State) Wipe() {
 	for _, n := range s.Nodes {
 		for _, e := range n.Epochs {
-			e.PRK.Wipe()
+			e.PRK.Free()
 		}
 	}
 }
@@ -211,7 +229,7 @@ func (n *Node) Retire(number uint32) bool {
 	if i < 0 {
 		return false
 	}
-	n.Epochs[i].PRK.Wipe()
+	n.Epochs[i].PRK.Free()
 	n.Epochs = slices.Delete(n.Epochs, i, i+1)
 	return true
 }

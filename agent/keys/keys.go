@@ -157,12 +157,12 @@ func acceptIn(ctx context.Context, set *policy.Set, msg []byte) (_ *agree.Accept
 	if err != nil {
 		return nil, err
 	}
-	e, err := answered.Open(g.Station)
+	e, err := answered.Open(g.Station, g.state)
 	if err != nil {
 		return nil, err
 	}
 	if err := g.state.AddNode(answered.Pending.Node).Agree(e, 0); err != nil {
-		e.PRK.Wipe()
+		e.PRK.Free()
 		return nil, err
 	}
 	g.state.CloseOffer(answered.Pending.ID)

@@ -18,5 +18,5 @@
 // Writes are atomic and durable: temporary file, fsync, rename, fsync of the folder. A lock on the folder keeps a second
 // process out.
 //
-// It may import the standard library, golang.org/x/crypto and golang.org/x/sys.
+// It may import the standard library, golang.org/x/sys and crypto/secretmem.
 package vault

@@ -6,13 +6,11 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
-	"crypto/sha512"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 
-	"golang.org/x/crypto/hkdf"
+	"github.com/cellward/cellward/crypto/secretmem"
 )
 
 const (
@@ -37,42 +35,59 @@ var (
 type sealedFile struct {
 	name   string
 	sealed []byte
-	key    [keySize]byte
+	key    *secretmem.Box[[keySize]byte]
 }
 
 // newFile draws a key and has it sealed. The key is used only for this file.
-func newFile(name string, seal func(key []byte) ([]byte, error)) (*sealedFile, error) {
+func newFile(name string, keys *secretmem.Arena, seal func(key []byte) ([]byte, error)) (_ *sealedFile, err error) {
 	f := &sealedFile{name: name}
-	if _, err := rand.Read(f.key[:]); err != nil {
+	if f.key, err = secretmem.NewBox[[keySize]byte](keys); err != nil {
+		return nil, fmt.Errorf("keep state key: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			f.wipe()
+		}
+	}()
+	if _, err := rand.Read(f.key.Get()[:]); err != nil {
 		return nil, fmt.Errorf("draw state key: %w", err)
 	}
-	sealed, err := seal(f.key[:])
-	if err != nil {
+	if f.sealed, err = seal(f.key.Get()[:]); err != nil {
 		return nil, fmt.Errorf("seal state key: %w", err)
 	}
-	if len(sealed) == 0 || len(sealed) > maxSealed {
-		return nil, fmt.Errorf("seal state key: sealed form has %d bytes", len(sealed))
+	if n := len(f.sealed); n == 0 || n > maxSealed {
+		return nil, fmt.Errorf("seal state key: sealed form has %d bytes", n)
 	}
-	f.sealed = sealed
 	return f, nil
 }
 
 // openFile unseals the key of a file whose content is b.
-func openFile(b []byte, name string, unseal func(sealed []byte) ([]byte, error)) (*sealedFile, error) {
+func openFile(b []byte, name string, keys *secretmem.Arena, unseal func(sealed []byte) ([]byte, error)) (*sealedFile, error) {
 	sealed, _, err := split(b)
 	if err != nil {
 		return nil, err
 	}
-	key, err := unseal(sealed)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnseal, err)
-	}
-	defer clear(key)
-	if len(key) != keySize {
-		return nil, fmt.Errorf("%w: it has %d bytes", ErrUnseal, len(key))
-	}
 	f := &sealedFile{name: name, sealed: append([]byte{}, sealed...)}
-	copy(f.key[:], key)
+	if f.key, err = secretmem.NewBox[[keySize]byte](keys); err != nil {
+		return nil, fmt.Errorf("keep state key: %w", err)
+	}
+	secretmem.Do(func() {
+		var key []byte
+		if key, err = unseal(sealed); err != nil {
+			err = fmt.Errorf("%w: %w", ErrUnseal, err)
+			return
+		}
+		defer clear(key)
+		if len(key) != keySize {
+			err = fmt.Errorf("%w: it has %d bytes", ErrUnseal, len(key))
+			return
+		}
+		copy(f.key.Get()[:], key)
+	})
+	if err != nil {
+		f.wipe()
+		return nil, err
+	}
 	return f, nil
 }
 
@@ -95,11 +110,15 @@ func (f *sealedFile) decode(b []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", f.name, err)
 	}
-	gcm, err := f.cipher(b[head-saltSize : head])
-	if err != nil {
+	// What is decoded is allocated where it is not erased: the caller wipes it.
+	state := make([]byte, 0, len(b)-head)
+	err = f.withCipher(b[head-saltSize:head], func(gcm cipher.AEAD) error {
+		state, err = gcm.Open(state, make([]byte, gcm.NonceSize()), b[head:], f.aad(b[:head]))
+		return err
+	})
+	if errors.Is(err, errCipher) {
 		return nil, err
 	}
-	state, err := gcm.Open(nil, make([]byte, gcm.NonceSize()), b[head:], f.aad(b[:head]))
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w: it does not authenticate", f.name, ErrDamaged)
 	}
@@ -117,13 +136,15 @@ func (f *sealedFile) write(s Storage, state []byte) error {
 		return fmt.Errorf("write %s: draw salt: %w", f.name, err)
 	}
 	b = append(b, salt...)
-	gcm, err := f.cipher(salt)
+	head := len(b)
+	err := f.withCipher(salt, func(gcm cipher.AEAD) error {
+		// Salt and so the key are fresh: the zero nonce is used once under it.
+		b = gcm.Seal(b, make([]byte, gcm.NonceSize()), state, f.aad(b[:head]))
+		return nil
+	})
 	if err != nil {
 		return err
 	}
-	head := len(b)
-	// Salt and so the key are fresh: the zero nonce is used once under it.
-	b = gcm.Seal(b, make([]byte, gcm.NonceSize()), state, f.aad(b[:head]))
 	if err := Replace(s, f.name, b); err != nil {
 		return fmt.Errorf("write %s: %w", f.name, err)
 	}
@@ -136,25 +157,36 @@ func (f *sealedFile) discard(s Storage) error {
 	return errors.Join(s.Remove(f.name), s.Sync())
 }
 
-// cipher makes the AES-256-GCM of one write.
-func (f *sealedFile) cipher(salt []byte) (cipher.AEAD, error) {
-	var key [keySize]byte
-	defer clear(key[:])
-	if _, err := io.ReadFull(hkdf.Expand(sha512.New384, f.key[:], append([]byte(label), salt...)), key[:]); err != nil {
-		return nil, fmt.Errorf("derive key of %s: %w", f.name, err)
-	}
-	block, err := aes.NewCipher(key[:])
-	if err != nil {
-		return nil, fmt.Errorf("prepare key of %s: %w", f.name, err)
-	}
-	gcm, err := cipher.NewGCM(block)
-	if err != nil {
-		return nil, fmt.Errorf("prepare key of %s: %w", f.name, err)
-	}
-	return gcm, nil
+// errCipher says that there is no cipher, which is no fault of the file.
+var errCipher = errors.New("no cipher for the state file")
+
+// withCipher calls use with the AES-256-GCM of one write, which leaves no copies of its key.
+func (f *sealedFile) withCipher(salt []byte, use func(cipher.AEAD) error) (err error) {
+	secretmem.Do(func() {
+		key := make([]byte, keySize)
+		defer clear(key)
+		if err = secretmem.Expand(key, f.key.Get()[:], append([]byte(label), salt...)); err != nil {
+			err = fmt.Errorf("derive key of %s: %w: %w", f.name, errCipher, err)
+			return
+		}
+		var block cipher.Block
+		if block, err = aes.NewCipher(key); err != nil {
+			err = fmt.Errorf("prepare key of %s: %w: %w", f.name, errCipher, err)
+			return
+		}
+		defer secretmem.Wipe(block)
+		var gcm cipher.AEAD
+		if gcm, err = cipher.NewGCM(block); err != nil {
+			err = fmt.Errorf("prepare key of %s: %w: %w", f.name, errCipher, err)
+			return
+		}
+		defer secretmem.Wipe(gcm)
+		err = use(gcm)
+	})
+	return err
 }
 
 // aad binds the head of the file and its name, so that neither a part of another file nor another's file fits.
 func (f *sealedFile) aad(head []byte) []byte { return append(append([]byte{}, head...), f.name...) }
 
-func (f *sealedFile) wipe() { clear(f.key[:]) }
+func (f *sealedFile) wipe() { f.key.Free() }

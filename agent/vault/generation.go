@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/cellward/cellward/crypto/secretmem"
 )
 
 var (
@@ -55,6 +57,7 @@ type Generations struct {
 	file    *sealedFile // nil: there is no state yet
 	next    *sealedFile // of value+1, from when it was written until the hardware has said which of the two counts
 	state   []byte      // as read by OpenGenerations, until Load
+	keys    secretmem.Arena
 }
 
 // OpenGenerations opens the state of the generation that the hardware shows. What an interrupted Advance has left is cleared
@@ -84,7 +87,7 @@ func OpenGenerations(storage Lister, name string, hw Hardware) (*Generations, er
 		return fail(err)
 	}
 	value := g.value
-	g.file, err = openFile(b, g.fileName(value), func(sealed []byte) ([]byte, error) { return hw.UnsealAt(sealed, value) })
+	g.file, err = openFile(b, g.fileName(value), &g.keys, func(sealed []byte) ([]byte, error) { return hw.UnsealAt(sealed, value) })
 	if err != nil {
 		return fail(err)
 	}
@@ -168,6 +171,7 @@ func (g *Generations) Save(state []byte) error {
 			return err
 		}
 		if err := f.write(g.storage, state); err != nil {
+			f.wipe()
 			return err
 		}
 		g.file = f
@@ -186,7 +190,7 @@ func (g *Generations) Save(state []byte) error {
 }
 
 func (g *Generations) newFile(value uint64) (*sealedFile, error) {
-	f, err := newFile(g.fileName(value), func(key []byte) ([]byte, error) { return g.hw.SealAt(key, value) })
+	f, err := newFile(g.fileName(value), &g.keys, func(key []byte) ([]byte, error) { return g.hw.SealAt(key, value) })
 	if err != nil {
 		return nil, fmt.Errorf("begin generation %d of vault %s: %w", value, g.name, err)
 	}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io/fs"
 	"sync"
+
+	"github.com/cellward/cellward/crypto/secretmem"
 )
 
 // Sealer keeps a secret of up to 128 bytes to itself: what Seal returns, only Unseal of the same device opens.
@@ -23,6 +25,7 @@ type Vault struct {
 	sealer  Sealer
 	file    *sealedFile // nil: there is no state yet
 	content []byte      // as read by Open, until the first Save
+	keys    secretmem.Arena
 }
 
 // Open opens the state of a name, which needs one Unseal if there is one. Nothing is written.
@@ -34,7 +37,7 @@ func Open(storage Storage, name string, sealer Sealer) (*Vault, error) {
 	}
 	if err == nil {
 		v.content = b
-		v.file, err = openFile(b, v.name, sealer.Unseal)
+		v.file, err = openFile(b, v.name, &v.keys, sealer.Unseal)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open vault %s: %w", name, err)
@@ -67,11 +70,14 @@ func (v *Vault) Save(state []byte) error {
 	f := v.file
 	if f == nil {
 		var err error
-		if f, err = newFile(v.name, v.sealer.Seal); err != nil {
+		if f, err = newFile(v.name, &v.keys, v.sealer.Seal); err != nil {
 			return err
 		}
 	}
 	if err := f.write(v.storage, state); err != nil {
+		if v.file == nil {
+			f.wipe()
+		}
 		return err
 	}
 	v.file, v.content = f, nil

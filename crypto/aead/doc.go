@@ -34,6 +34,6 @@
 //     that the program would not see.
 //   - Registers are cleared before the return. Nothing is spilled to the stack.
 //
-// The package may import crypto/spdu, and its tests crypto/schedule, and nothing
-// else of this module.
+// The package may import crypto/spdu and crypto/secretmem, and its tests
+// crypto/schedule, and nothing else of this module.
 package aead

@@ -9,16 +9,16 @@ import (
 	"sync"
 	"unsafe"
 
-	"golang.org/x/sys/unix"
+	"github.com/cellward/cellward/crypto/secretmem"
 )
 
 // ErrKeyMemory reports that memory for keys could not be had on the terms that KeyMemory promises.
 var ErrKeyMemory = errors.New("no locked memory for keys")
 
-// KeyMemory is where the side-by-side engines keep expanded keys: round keys, IV and powers of H. It lies outside the
-// Go heap, so that no garbage collector and no growing stack copies it; it is locked, so that it never reaches a swap
-// device; it is left out of core dumps and of forked children; pages without access lie before and behind it. A key
-// is overwritten when it is wiped, or when the last reference to it is gone.
+// KeyMemory is where the side-by-side engines keep expanded keys: round keys, IV and powers of H. It lies in regions of
+// crypto/secretmem: outside the Go heap, locked, in no core dump and no child, between pages without access, and where the
+// kernel has memfd_secret(2) beyond the reach of root and the kernel's own. A key is overwritten when it is wiped, or when
+// the last reference to it is gone.
 //
 // What it cannot help: while a kernel works, the registers hold round keys, and where the system stops the thread at that
 // moment, for a signal or for a dump of the process, they are stored with it.
@@ -31,6 +31,8 @@ type KeyMemory struct {
 	free []*keySlot
 	used int
 	size int
+
+	backing secretmem.Backing
 }
 
 // keyRegion is the size in bytes of one piece, guard pages not counted: whole pages of 4, 16 and 64 KiB.
@@ -41,6 +43,14 @@ func (m *KeyMemory) Usage() (keys, lockedBytes int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.used, m.size
+}
+
+// Backing says what the memory is made of: of several pieces that differ, the worst. Its kind is secretmem.KindNone while
+// there are none.
+func (m *KeyMemory) Backing() secretmem.Backing {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.backing
 }
 
 // take returns a slot that is all zero.
@@ -67,46 +77,23 @@ func (m *KeyMemory) give(s *keySlot) {
 	m.used--
 }
 
-func (m *KeyMemory) grow() (err error) {
-	guard := unix.Getpagesize()
-	whole, err := unix.Mmap(-1, 0, keyRegion+2*guard, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANON)
+func (m *KeyMemory) grow() error {
+	r, err := secretmem.NewRegion(keyRegion)
 	if err != nil {
-		return fmt.Errorf("map memory: %w", err)
-	}
-	defer func() {
-		if err != nil {
-			_ = unix.Munmap(whole)
-		}
-	}()
-	region := whole[guard : guard+keyRegion]
-	if err := unix.Madvise(region, unix.MADV_DONTDUMP); err != nil {
-		return fmt.Errorf("keep memory out of core dumps: %w", err)
-	}
-	if err := unix.Madvise(region, unix.MADV_DONTFORK); err != nil {
-		return fmt.Errorf("keep memory out of forks: %w", err)
-	}
-	if err := unix.Mprotect(region, unix.PROT_READ|unix.PROT_WRITE); err != nil {
-		return fmt.Errorf("open memory between its guard pages: %w", err)
-	}
-	// Locking counts against RLIMIT_MEMLOCK unless the process has CAP_IPC_LOCK.
-	if err := unix.Mlock(region); err != nil {
-		return fmt.Errorf("lock %d more bytes (see RLIMIT_MEMLOCK): %w", len(region), err)
+		return err
 	}
 	const slot = int(unsafe.Sizeof(keySlot{}))
-	for off := len(region)/slot*slot - slot; off >= 0; off -= slot {
-		m.free = append(m.free, (*keySlot)(unsafe.Pointer(&region[off])))
+	for off := len(r.Bytes)/slot*slot - slot; off >= 0; off -= slot {
+		m.free = append(m.free, (*keySlot)(unsafe.Pointer(&r.Bytes[off])))
 	}
-	m.size += len(region)
+	m.size += len(r.Bytes)
+	if r.Backing.Kind > m.backing.Kind {
+		m.backing = r.Backing
+	}
 	// Slots point into the mapping, which the collector does not see: keys keep the KeyMemory alive, and it keeps
 	// the mapping.
-	runtime.AddCleanup(m, unmapKeys, whole)
+	runtime.AddCleanup(m, (*secretmem.Region).Free, r)
 	return nil
-}
-
-func unmapKeys(whole []byte) {
-	guard := unix.Getpagesize()
-	clear(whole[guard : len(whole)-guard])
-	_ = unix.Munmap(whole)
 }
 
 // slotRef is what the cleanup of a key has in hand.

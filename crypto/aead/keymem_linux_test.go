@@ -17,6 +17,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cellward/cellward/crypto/secretmem"
 )
 
 // mapping is an entry of /proc/self/smaps.
@@ -153,7 +155,7 @@ func TestDroppedKeyIsWiped(t *testing.T) {
 }
 
 // TestKeyIsNowhereElse searches all memory of the process for the second half of a key, which is its second round key
-// as it stands. The slot has it, and nothing else.
+// as it stands. The slot has it, and nothing else does.
 func TestKeyIsNowhereElse(t *testing.T) {
 	for _, e := range realEngines() {
 		side, ok := e.(*SideBySide)
@@ -175,7 +177,12 @@ func TestKeyIsNowhereElse(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := occurrences(t, needle); got != 2 {
+			// What the kernel reads for nobody, this search does not read either.
+			inSlot := 1
+			if side.mem.Backing().Kind == secretmem.KindSecret {
+				inSlot = 0
+			}
+			if got := occurrences(t, needle); got != 1+inSlot || !bytes.Equal(k.slot.round[0][:], needle) {
 				t.Fatalf("the key is in memory %d times: the search for it is wrong", got)
 			}
 			clear(key[:])
@@ -187,8 +194,8 @@ func TestKeyIsNowhereElse(t *testing.T) {
 			if side.Open(ops) != len(ops) {
 				t.Fatal("refused")
 			}
-			if got := occurrences(t, needle); got != 1 {
-				t.Errorf("the key is in memory %d times, want once", got)
+			if got := occurrences(t, needle); got != inSlot {
+				t.Errorf("the key is in memory %d times outside its slot", got-inSlot)
 			}
 			k.Wipe()
 			if got := occurrences(t, needle); got != 0 {

@@ -7,6 +7,8 @@ package aead
 import (
 	"errors"
 	"fmt"
+
+	"github.com/cellward/cellward/crypto/secretmem"
 )
 
 // ErrKeyMemory reports that memory for keys could not be had on the terms that KeyMemory promises.
@@ -17,6 +19,9 @@ type KeyMemory struct{}
 
 // Usage returns how many keys there are and how many bytes are locked for them: none.
 func (*KeyMemory) Usage() (keys, lockedBytes int) { return 0, 0 }
+
+// Backing returns what there is: nothing.
+func (*KeyMemory) Backing() secretmem.Backing { return secretmem.Backing{} }
 
 func (*KeyMemory) give(*keySlot) {}
 

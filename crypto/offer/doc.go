@@ -13,6 +13,6 @@
 // with KDF 0x0002 (HKDF-SHA384), AEAD 0x0002 (AES-256-GCM), info "cellward v1
 // hpke", and KEM 0x0011 (P-384) or 0x0010 (P-256).
 //
-// The package may import crypto/identity, crypto/schedule and the standard
-// library.
+// The package may import crypto/identity, crypto/schedule, crypto/secretmem and
+// the standard library.
 package offer

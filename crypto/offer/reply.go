@@ -14,6 +14,7 @@ import (
 
 	"github.com/cellward/cellward/crypto/identity"
 	"github.com/cellward/cellward/crypto/schedule"
+	"github.com/cellward/cellward/crypto/secretmem"
 )
 
 // Why a reply is refused. What is wrong with its signature or its encoding is
@@ -94,53 +95,60 @@ func (r *Reply) check(epoch uint32) error {
 // leaves it: a secret that is used after a crash has forgotten it would be
 // agreed twice. The caller wipes prk.
 func (o *Offer) Answer(node crypto.Signer, binding [BindingSize]byte, r Reply) (reply []byte, prk schedule.PRK, err error) {
-	fail := func(err error) ([]byte, schedule.PRK, error) {
-		prk.Wipe()
+	secretmem.Do(func() {
+		secret := new(schedule.PRK)
+		defer secret.Wipe()
+		if reply, err = o.answer(node, binding, r, secret); err == nil {
+			prk = *secret
+		}
+	})
+	if err != nil {
 		return nil, schedule.PRK{}, fmt.Errorf("answer offer: %w", err)
 	}
+	return reply, prk, nil
+}
+
+func (o *Offer) answer(node crypto.Signer, binding [BindingSize]byte, r Reply, prk *schedule.PRK) ([]byte, error) {
 	pub, err := identity.NewPublicKey(node.Public())
 	if err != nil {
-		return fail(err)
+		return nil, err
 	}
 	if o.Node != pub.Kid() {
-		return fail(fmt.Errorf("%w: %v, this is %v", ErrNode, o.Node, pub.Kid()))
+		return nil, fmt.Errorf("%w: %v, this is %v", ErrNode, o.Node, pub.Kid())
 	}
 	if subtle.ConstantTimeCompare(o.Binding[:], binding[:]) != 1 {
-		return fail(ErrBinding)
+		return nil, ErrBinding
 	}
 	if o.Epoch <= r.Floor {
-		return fail(fmt.Errorf("%w: epoch %d, floor %d", ErrEpoch, o.Epoch, r.Floor))
+		return nil, fmt.Errorf("%w: epoch %d, floor %d", ErrEpoch, o.Epoch, r.Floor)
 	}
 	if err := r.check(o.Epoch); err != nil {
-		return fail(err)
+		return nil, err
 	}
 	recipient, err := hpke.NewDHKEMPublicKey(o.public)
 	if err != nil {
-		return fail(err)
+		return nil, err
 	}
 	enc, sender, err := hpke.NewSender(recipient, hpke.HKDFSHA384(), hpke.AES256GCM(), []byte(hpkeInfo))
 	if err != nil {
-		return fail(err)
+		return nil, err
 	}
 	body, err := identity.Marshal(replyBody{Floor: r.Floor, FirstCounter: r.FirstCounter, Start: r.Start[:]})
 	if err != nil {
-		return fail(err)
+		return nil, err
 	}
 	ct, err := sender.Seal(o.hash[:], body)
 	if err != nil {
-		return fail(err)
+		return nil, err
 	}
-	if err := o.export(sender.Export, &prk); err != nil {
-		return fail(err)
+	if err := o.export(sender.Export, prk); err != nil {
+		return nil, err
 	}
 	payload, err := identity.Marshal(replyPayload{Context: contextReply, Offer: o.hash[:], Enc: enc, Ciphertext: ct})
 	if err != nil {
-		return fail(err)
+		return nil, err
 	}
-	if reply, err = identity.Sign(node, contextReply, payload); err != nil {
-		return fail(err)
-	}
-	return reply, prk, nil
+	return identity.Sign(node, contextReply, payload)
 }
 
 // Accepted is a reply that was taken. The caller wipes PRK.
@@ -159,66 +167,66 @@ type Accepted struct {
 // (A node that signs two payloads for one offer has been cloned or rolled back;
 // its second signature over the same payload is harmless.)
 func (o *Offer) Accept(node *identity.PublicKey, key ecdh.KeyExchanger, reply []byte, taken *[HashSize]byte) (*Accepted, error) {
-	a, err := o.accept(node, key, reply, taken)
+	a := new(Accepted)
+	var err error
+	secretmem.Do(func() { err = o.accept(node, key, reply, taken, a) })
 	if err != nil {
+		a.PRK.Wipe()
 		return nil, fmt.Errorf("accept reply: %w", err)
 	}
 	return a, nil
 }
 
-func (o *Offer) accept(node *identity.PublicKey, key ecdh.KeyExchanger, reply []byte, taken *[HashSize]byte) (*Accepted, error) {
+func (o *Offer) accept(node *identity.PublicKey, key ecdh.KeyExchanger, reply []byte, taken *[HashSize]byte, a *Accepted) error {
 	if node.Kid() != o.Node {
-		return nil, fmt.Errorf("%w: %v, not %v", ErrNode, o.Node, node.Kid())
+		return fmt.Errorf("%w: %v, not %v", ErrNode, o.Node, node.Kid())
 	}
 	if !bytes.Equal(key.PublicKey().Bytes(), o.public.Bytes()) {
-		return nil, ErrKey
+		return ErrKey
 	}
 	payload, err := identity.Verify(node, contextReply, reply)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var p replyPayload
 	if err := identity.Unmarshal(payload, &p); err != nil {
-		return nil, err
+		return err
 	}
 	if subtle.ConstantTimeCompare(p.Offer, o.hash[:]) != 1 {
-		return nil, ErrOtherOffer
+		return ErrOtherOffer
 	}
-	a := &Accepted{PayloadHash: sha512.Sum384(payload)}
+	a.PayloadHash = sha512.Sum384(payload)
 	if taken != nil && *taken != a.PayloadHash {
-		return nil, ErrSecondReply
+		return ErrSecondReply
 	}
 	if _, err := key.Curve().NewPublicKey(p.Enc); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrEncapsulated, err)
+		return fmt.Errorf("%w: %w", ErrEncapsulated, err)
 	}
 	private, err := hpke.NewDHKEMPrivateKey(key)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrDerive, err)
+		return fmt.Errorf("%w: %w", ErrDerive, err)
 	}
 	recipient, err := hpke.NewRecipient(p.Enc, private, hpke.HKDFSHA384(), hpke.AES256GCM(), []byte(hpkeInfo))
 	if err != nil {
 		// The encapsulated key is good, so this is the TPM's error.
-		return nil, fmt.Errorf("%w: %w", ErrDerive, err)
+		return fmt.Errorf("%w: %w", ErrDerive, err)
 	}
 	body, err := recipient.Open(o.hash[:], p.Ciphertext)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrDecrypt, err)
+		return fmt.Errorf("%w: %w", ErrDecrypt, err)
 	}
 	var b replyBody
 	if err := identity.Unmarshal(body, &b); err != nil {
-		return nil, err
+		return err
 	}
 	if len(b.Start) != len(a.Start) {
-		return nil, fmt.Errorf("%w: start of %d bytes", ErrField, len(b.Start))
+		return fmt.Errorf("%w: start of %d bytes", ErrField, len(b.Start))
 	}
 	a.Reply = Reply{Floor: b.Floor, FirstCounter: b.FirstCounter, Start: [schedule.StartSize]byte(b.Start)}
 	if err := a.Reply.check(o.Epoch); err != nil {
-		return nil, err
+		return err
 	}
-	if err := o.export(recipient.Export, &a.PRK); err != nil {
-		return nil, err
-	}
-	return a, nil
+	return o.export(recipient.Export, &a.PRK)
 }
 
 // export draws the epoch's secret. The exporter context holds the offer's hash,

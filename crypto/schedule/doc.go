@@ -14,9 +14,9 @@
 // Secrets are types of their own that print, log and marshal as nothing. A
 // struct that holds one in an unexported field by value loses that protection
 // in package fmt, which cannot call methods there: hold a pointer or an
-// exported field. HKDF and HMAC of the library keep copies on the Go heap until
-// the collector reuses the memory.
+// exported field. The functions leave no copies of secrets on heap and stack
+// (crypto/secretmem); where the caller keeps what they return is his own care.
 //
-// All functions are safe for concurrent use. The package may import nothing
-// else of this module.
+// All functions are safe for concurrent use. Of this module the package may
+// import crypto/secretmem.
 package schedule

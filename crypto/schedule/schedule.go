@@ -3,15 +3,13 @@
 package schedule
 
 import (
-	"crypto/hmac"
 	"crypto/sha512"
 	"crypto/subtle"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 
-	"golang.org/x/crypto/hkdf"
+	"github.com/cellward/cellward/crypto/secretmem"
 )
 
 // Labels of the key schedule, version 1.
@@ -52,19 +50,19 @@ func Traffic(prk *PRK, source, epoch uint32, start *[StartSize]byte, out *Traffi
 	info = binary.LittleEndian.AppendUint32(info, source)
 	info = binary.LittleEndian.AppendUint32(info, epoch)
 	info = append(info, start[:]...)
-	var okm [KeySize + IVSize]byte
-	defer clear(okm[:])
-	if err := derive(prk, epoch, info, okm[:]); err != nil {
+	err := derive(prk, epoch, info, KeySize+IVSize, func(okm []byte) {
+		copy(out.Key[:], okm)
+		copy(out.IV[:], okm[KeySize:])
+	})
+	if err != nil {
 		return fmt.Errorf("derive traffic key: %w", err)
 	}
-	copy(out.Key[:], okm[:KeySize])
-	copy(out.IV[:], okm[KeySize:])
 	return nil
 }
 
 // Start derives the key of an epoch's start records into out.
 func Start(prk *PRK, epoch uint32, out *StartKey) error {
-	if err := derive(prk, epoch, epochInfo(labelStart, epoch), out[:]); err != nil {
+	if err := derive(prk, epoch, epochInfo(labelStart, epoch), len(out), func(okm []byte) { copy(out[:], okm) }); err != nil {
 		return fmt.Errorf("derive start key: %w", err)
 	}
 	return nil
@@ -72,7 +70,7 @@ func Start(prk *PRK, epoch uint32, out *StartKey) error {
 
 // Control derives the key of an epoch's control datagrams into out.
 func Control(prk *PRK, epoch uint32, out *ControlKey) error {
-	if err := derive(prk, epoch, epochInfo(labelControl, epoch), out[:]); err != nil {
+	if err := derive(prk, epoch, epochInfo(labelControl, epoch), len(out), func(okm []byte) { copy(out[:], okm) }); err != nil {
 		return fmt.Errorf("derive control key: %w", err)
 	}
 	return nil
@@ -81,12 +79,13 @@ func Control(prk *PRK, epoch uint32, out *ControlKey) error {
 // StartMAC returns the first 16 bytes of HMAC-SHA-384 (RFC 2104) over message:
 // the associated data of a start record and all bytes between its header and
 // its MAC. Compare it in constant time.
-func StartMAC(key *StartKey, message []byte) [MACSize]byte {
-	h := hmac.New(sha512.New384, key[:])
-	h.Write(message) // hash.Hash: never returns an error
-	var sum [sha512.Size384]byte
-	h.Sum(sum[:0])
-	return [MACSize]byte(sum[:MACSize])
+func StartMAC(key *StartKey, message []byte) (mac [MACSize]byte) {
+	// The sum goes on the heap, where it can be overwritten: its second half is on no wire.
+	sum := new([sha512.Size384]byte)
+	defer clear(sum[:])
+	secretmem.HMAC(sum, key[:], message)
+	copy(mac[:], sum[:])
+	return mac
 }
 
 func epochInfo(label string, epoch uint32) []byte {
@@ -95,24 +94,24 @@ func epochInfo(label string, epoch uint32) []byte {
 	return binary.LittleEndian.AppendUint32(info, epoch)
 }
 
-// derive refuses what no epoch can have before it expands.
-func derive(prk *PRK, epoch uint32, info, out []byte) error {
+// derive refuses what no epoch can have, and then expands the secret: the one place in which keys are made. take gets the
+// result, which is wiped behind it, where secrets leave no copies.
+func derive(prk *PRK, epoch uint32, info []byte, size int, take func(okm []byte)) (err error) {
 	if epoch == 0 {
 		return ErrEpoch
 	}
-	if allZero(prk[:]) {
-		return ErrZeroPRK
-	}
-	return expand(prk[:], info, out)
-}
-
-// expand is HKDF-Expand of RFC 5869 section 2.3 with SHA-384, the one place in
-// which keys are made.
-func expand(prk, info, out []byte) error {
-	if _, err := io.ReadFull(hkdf.Expand(sha512.New384, prk, info), out); err != nil {
-		return fmt.Errorf("expand: %w", err)
-	}
-	return nil
+	secretmem.Do(func() {
+		if allZero(prk[:]) {
+			err = ErrZeroPRK
+			return
+		}
+		okm := make([]byte, size)
+		defer clear(okm)
+		if err = secretmem.Expand(okm, prk[:], info); err == nil {
+			take(okm)
+		}
+	})
+	return err
 }
 
 // allZero looks at every byte, so that its time tells nothing about a secret.

@@ -12,6 +12,8 @@ import (
 
 	"github.com/c2sp/wycheproof"
 	"golang.org/x/crypto/hkdf"
+
+	"github.com/cellward/cellward/crypto/secretmem"
 )
 
 // TestWycheproofHKDF runs every HKDF-SHA-384 case through the expand step that
@@ -60,7 +62,7 @@ func TestWycheproofHKDF(t *testing.T) {
 				t.Fatalf("case %d: secret of %d bytes", c.TcID, len(prk))
 			}
 			out := make([]byte, c.Size)
-			err := expand(prk, unhex(c.Info), out)
+			err := secretmem.Expand(out, prk, unhex(c.Info))
 			switch c.Result {
 			case "valid":
 				if err != nil || !bytes.Equal(out, unhex(c.OKM)) {

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/google/go-tpm/tpm2"
+
+	"github.com/cellward/cellward/crypto/secretmem"
 )
 
 // Options configure Open. The zero value is usable.
@@ -268,7 +270,9 @@ func (t *TPM) own() {
 		case <-t.closing:
 			return
 		case j := <-t.jobs:
-			err := t.run(j)
+			var err error
+			// Sessions have keys, and what is unsealed comes through here in the clear.
+			secretmem.Do(func() { err = t.run(j) })
 			if !j.state.CompareAndSwap(jobPending, jobDelivered) {
 				j.discard()
 			}

@@ -238,7 +238,7 @@ func checkNonces(t *testing.T, l *demo.Lab, all []recorded) {
 func opens(t *testing.T, state *edge.State, x policy.ResolvedStream, start [16]byte, f *loader.CANFrame, counter uint64) bool {
 	t.Helper()
 	var key schedule.TrafficKey
-	if err := schedule.Traffic(&state.PRK, x.SourceID, state.Epoch, &start, &key); err != nil {
+	if err := schedule.Traffic(state.PRK.Get(), x.SourceID, state.Epoch, &start, &key); err != nil {
 		t.Fatal(err)
 	}
 	block, err := aes.NewCipher(key.Key[:])

@@ -104,7 +104,7 @@ func Build(kem uint16) (*Vector, error) {
 	}
 	r := offer.Reply{Floor: 6, FirstCounter: 65537}
 	copy(r.Start[:], scalar("start", schedule.StartSize))
-	reply, payload, prk, err := answer(o, node, ephemeral, r)
+	reply, payload, secrets, err := Answer(o, node, ephemeral, r)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +130,7 @@ func Build(kem uint16) (*Vector, error) {
 		Fingerprint:      offer.Fingerprint(o.Bytes()),
 		Reply:            reply,
 		PayloadHash:      payloadHash[:],
-		PRK:              prk,
+		PRK:              secrets.PRK,
 	}, nil
 }
 
@@ -220,36 +220,49 @@ func (s *signer) Sign(_ io.Reader, digest []byte, _ crypto.SignerOpts) ([]byte, 
 	return s.key.Sign(nil, digest, h)
 }
 
-// answer is RFC 9180's SetupBaseS, Seal and Export, written out.
-func answer(o *offer.Offer, node *signer, ephemeral *ecdh.PrivateKey, r offer.Reply) (reply, payload, prk []byte, err error) {
-	dh, err := ephemeral.ECDH(o.PublicKey())
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	enc := ephemeral.PublicKey().Bytes()
+// Secrets are what an agreement goes through: all of it is to be gone when it is over, but for PRK.
+type Secrets struct {
+	DH, KEM, Schedule, AESKey, Nonce, Exporter, PRK []byte
+}
+
+// Derive is the key schedule of RFC 9180's SetupBase and Export, written out, from the result of the exchange between the
+// encapsulated key and the offer's.
+func Derive(o *offer.Offer, enc, dh []byte) *Secrets {
+	s := &Secrets{DH: dh}
 	// 4.1: DHKEM. P-256 goes with SHA-256, P-384 with SHA-384.
 	kemHash, secretSize := sha512.New384, 48
 	if o.KEM == offer.KEMP256 {
 		kemHash, secretSize = sha256.New, 32
 	}
 	kem := kdf{kemHash, binary.BigEndian.AppendUint16([]byte("KEM"), o.KEM)}
-	shared := kem.expand(kem.extract(nil, "eae_prk", dh), "shared_secret", append(bytes.Clone(enc), o.PublicKey().Bytes()...), secretSize)
+	s.KEM = kem.expand(kem.extract(nil, "eae_prk", dh), "shared_secret", append(bytes.Clone(enc), o.PublicKey().Bytes()...), secretSize)
 	// 5.1: key schedule, mode_base, KDF 0x0002, AEAD 0x0002.
 	suite := kdf{sha512.New384, append(binary.BigEndian.AppendUint16([]byte("HPKE"), o.KEM), 0, 2, 0, 2)}
 	context := append([]byte{0}, suite.extract(nil, "psk_id_hash", nil)...)
 	context = append(context, suite.extract(nil, "info_hash", []byte("cellward v1 hpke"))...)
-	secret := suite.extract(shared, "secret", nil)
-	aesKey := suite.expand(secret, "key", context, 32)
-	nonce := suite.expand(secret, "base_nonce", context, 12)
-	exporter := suite.expand(secret, "exp", context, 48)
+	s.Schedule = suite.extract(s.KEM, "secret", nil)
+	s.AESKey = suite.expand(s.Schedule, "key", context, 32)
+	s.Nonce = suite.expand(s.Schedule, "base_nonce", context, 12)
+	s.Exporter = suite.expand(s.Schedule, "exp", context, 48)
 	offerHash := o.Hash()
-	prk = suite.expand(exporter, "sec", append([]byte("cellward v1 epoch"), offerHash[:]...), 48)
+	s.PRK = suite.expand(s.Exporter, "sec", append([]byte("cellward v1 epoch"), offerHash[:]...), 48)
+	return s
+}
 
+// Answer is RFC 9180's SetupBaseS, Seal and Export, written out, and the reply that a node signs.
+func Answer(o *offer.Offer, node crypto.Signer, ephemeral *ecdh.PrivateKey, r offer.Reply) (reply, payload []byte, s *Secrets, err error) {
+	dh, err := ephemeral.ECDH(o.PublicKey())
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	enc := ephemeral.PublicKey().Bytes()
+	s = Derive(o, enc, dh)
+	offerHash := o.Hash()
 	body, err := identity.Marshal([]any{r.Floor, r.FirstCounter, r.Start[:]})
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	block, err := aes.NewCipher(aesKey)
+	block, err := aes.NewCipher(s.AESKey)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -258,12 +271,12 @@ func answer(o *offer.Offer, node *signer, ephemeral *ecdh.PrivateKey, r offer.Re
 		return nil, nil, nil, err
 	}
 	const contextReply = "cellward reply 1"
-	payload, err = identity.Marshal([]any{contextReply, offerHash[:], enc, aead.Seal(nil, nonce, body, offerHash[:])})
+	payload, err = identity.Marshal([]any{contextReply, offerHash[:], enc, aead.Seal(nil, s.Nonce, body, offerHash[:])})
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	reply, err = identity.Sign(node, contextReply, payload)
-	return reply, payload, prk, err
+	return reply, payload, s, err
 }
 
 // kdf is RFC 9180, 4: labelled HKDF.

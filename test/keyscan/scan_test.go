@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package keyscan
+
+import (
+	"strings"
+
+	"github.com/cellward/cellward/crypto/secretmem/secretmemtest"
+)
+
+// scan reads the memory of a process. public is what every process of the product has in its memory while it
+// works: that it is found shows that the search finds what is there.
+func (s *secrets) scan(pid int, public []byte) *secretmemtest.Result {
+	s.t.Helper()
+	const control = "what is public"
+	r, err := secretmemtest.Scan(pid, append([]secretmemtest.Secret{{Name: control, Value: public}}, s.all...))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	found := false
+	hits := r.Hits[:0]
+	for _, h := range r.Hits {
+		if strings.HasPrefix(h.Secret, control) {
+			found = true
+		} else {
+			hits = append(hits, h)
+		}
+	}
+	r.Hits = hits
+	if !found {
+		s.t.Errorf("scan of %d bytes does not find what is public", r.Read)
+	}
+	s.t.Logf("%d secrets in %d MiB: %d hits, %d mappings cannot be read", len(s.all), r.Read>>20, len(r.Hits), len(r.Unreadable))
+	return r
+}
+
+// none wants no hit at all.
+func (s *secrets) none(when string, r *secretmemtest.Result) {
+	s.t.Helper()
+	for i, h := range r.Hits {
+		if i == 20 {
+			s.t.Errorf("%s: and %d more", when, len(r.Hits)-i)
+			return
+		}
+		s.t.Errorf("%s: %s at %x in %s %s %v", when, h.Secret, h.At, h.Mapping.Permissions, h.Mapping.Name, h.Mapping.Flags)
+	}
+}
+
+// atRest wants keys that are in use to lie where they may, and nowhere else: in memory that cannot be read, or, where the kernel
+// refuses that, in locked pages outside dumps.
+func (s *secrets) atRest(r *secretmemtest.Result, refuse bool) {
+	s.t.Helper()
+	if !refuse {
+		s.none("in use", r)
+		secret := 0
+		for _, m := range r.Unreadable {
+			if strings.HasPrefix(m.Name, "/secretmem") {
+				secret++
+			}
+		}
+		if secret == 0 {
+			s.t.Error("the process has no memory of memfd_secret")
+		}
+		return
+	}
+	inside := make(map[string]bool)
+	var outside []secretmemtest.Hit
+	for _, h := range r.Hits {
+		if h.Mapping.Has("lo", "dd", "wf") {
+			inside[strings.TrimRight(h.Secret, "0123456789:[]")] = true
+		} else {
+			outside = append(outside, h)
+		}
+	}
+	r.Hits = outside
+	s.none("in use, outside the locked pages", r)
+	// The same search finds them where they are allowed.
+	for _, want := range []string{"PRK", "start key"} {
+		if !inside[want] {
+			s.t.Errorf("%s is not found in the locked pages", want)
+		}
+	}
+	keys := 0
+	for name := range inside {
+		if strings.Contains(name, "round key") {
+			keys++
+		}
+	}
+	if keys == 0 {
+		s.t.Error("no round key is found in the locked pages")
+	}
+}
