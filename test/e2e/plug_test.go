@@ -3,10 +3,13 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -307,5 +310,82 @@ func TestClosedWithoutState(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// nameNetns gives this network namespace a name, as ip-netns(8) does: anybody can open it by that.
+func nameNetns(t *testing.T) {
+	t.Helper()
+	path := fmt.Sprintf("/run/netns/cellward-e2e-%d", os.Getpid())
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, nil, 0o444)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(unix.Unmount(path, unix.MNT_DETACH), os.Remove(path)); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := unix.Mount("/proc/self/ns/net", path, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestInterfaceOfAnotherNamespace moves a gateway to another network namespace, by agents that were started there, and makes the
+// interface appear only when the second agent is confined: to look for the filter of the first, it would have to enter the namespace
+// in which that is, which ends a confined process.
+func TestInterfaceOfAnotherNamespace(t *testing.T) {
+	needRoot(t)
+	const simulated = 500 * time.Millisecond
+	l := newLab(t, demo.LabOptions{Frames: 20_000, SoftwareEdge: true}, simulated)
+	nameNetns(t)
+	first, err := l.StartAgent(t.Context(), "--hook", loader.HookClsact)
+	if err != nil {
+		t.Fatal(err)
+	}
+	linkUntil(t, l, "attached", attached(loader.HookClsact))
+	if err := first.Stop(); err != nil {
+		t.Fatal(err)
+	}
+
+	ns, err := loader.NewNetns()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	second := exec.Command(program(), "run", "--policy", l.PolicyPath(), "--binding", l.BindingPath())
+	var said bytes.Buffer
+	second.Stderr = &said
+	if err := ns.Do(second.Start); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- second.Wait() }()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if s, err := l.Status(t.Context()); err == nil && s.PID == second.Process.Pid {
+			break
+		}
+		select {
+		case err := <-ended:
+			t.Fatalf("the agent has ended: %v\n%s", err, said.String())
+		default:
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the agent does not answer")
+		}
+	}
+	linkUntil(t, l, "absent", func(s agent.LinkStatus) bool { return s.State == agent.LinkAbsent })
+	d, err := loader.NewTUN(ns, l.Buses[0].Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	linkUntil(t, l, "attached to what appeared", attached(loader.HookClsact))
+	// The filter of before stays where it is: closed is the safe side.
+	closed(t, l)
+	if err := second.Process.Signal(unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("the agent has ended: %v\n%s", err, said.String())
 	}
 }
