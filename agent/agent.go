@@ -331,18 +331,26 @@ func (a *Agent) deleteOthers() error {
 	return nil
 }
 
-// FailClosed attaches the filter without any epoch, for a gateway that cannot open its state: whatever is wrong with it, protected
-// identifiers reach nobody unverified. Where an earlier run has attached the filter, it is left as it is.
-func FailClosed(set *policy.Set) (err error) {
-	a := &Agent{opts: Options{Set: set}}
+// FailClosed attaches the filter by opts.Hook, for a gateway that cannot open its state: whatever is wrong with it, protected
+// identifiers reach nobody unverified. Tables are taken as they are, those of a boot without any epoch. It returns the names of
+// the interfaces that are absent: one that appears later is open until FailClosed or Run has been called again.
+func FailClosed(opts Options) (absent []string, err error) {
+	opts.RequireInterfaces = false // a missing interface must not keep the others open
+	a := &Agent{opts: opts}
 	if err := a.openTables(); err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, a.maps.Close()) }()
-	if !a.maps.Fresh() {
-		return nil
+	// Also over tables that an earlier run has filled: its filter is where its interfaces were, and they may have been made anew.
+	if err := a.attach(); err != nil {
+		return nil, err
 	}
-	return a.attach()
+	for _, b := range a.buses {
+		if b.Index() == 0 {
+			absent = append(absent, b.Name())
+		}
+	}
+	return absent, nil
 }
 
 // serve opens the sockets for readers and for status. What it returns closes the latter.

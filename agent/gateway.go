@@ -65,10 +65,13 @@ func RunGateway(ctx context.Context, opts Options) (err error) {
 		if errors.Is(err, vault.ErrLocked) {
 			return err
 		}
-		if cerr := FailClosed(opts.Set); cerr != nil {
+		absent, cerr := FailClosed(opts)
+		if cerr != nil {
 			return errors.Join(err, fmt.Errorf("close protected identifiers all the same: %w", cerr))
 		}
-		opts.Log.Warn("protected identifiers are closed, and nothing is verified", "event", "closed_without_state")
+		// It ends all the same, and whoever keeps it running starts it anew: that closes what has appeared since, and finds a
+		// state that has been put right or a TPM that has come late, which a process that stays would have to look for.
+		opts.Log.Warn("protected identifiers are closed, and nothing is verified", "event", "closed_without_state", "absent", absent)
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()

@@ -142,13 +142,16 @@ func (a *attachment) attachClsact() error {
 		return err
 	}
 	b.anchor = c
+	if c.own, err = programID(b.prog); err != nil {
+		return err
+	}
 	// Somebody may have removed the note of a filter that goes on filtering.
 	var found bool
 	if a.held, found, err = c.holds(a.at); err != nil {
 		return err
 	}
 	if found {
-		return c.adopt(a.at)
+		return c.adopt(a.at, a.held)
 	}
 	a.held = 0
 	remove, err := c.install(a.at, b.prog)

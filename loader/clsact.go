@@ -77,7 +77,8 @@ func (a *clsactAnchor) Close() error { return a.note.Close() }
 
 func (a *clsactAnchor) name() string { return fmt.Sprint("cellward_", busPrefix, a.slot) }
 
-// holds looks for the filter. It takes CAP_SYS_ADMIN unless the filter runs what this anchor has set.
+// holds looks for the filter. One that runs what this anchor or the note's last writer has set is the bus's. To look into
+// another takes CAP_SYS_ADMIN; without it such a filter is somebody else's, and install finds its place taken.
 func (a *clsactAnchor) holds(at place) (id ebpf.ProgramID, found bool, err error) {
 	err = inTC(at.ns, func(t tcConn) error {
 		id, found, err = a.find(t, at.index)
@@ -102,9 +103,19 @@ func (a *clsactAnchor) find(t tcConn, index int) (ebpf.ProgramID, bool, error) {
 			return f.program, f.name == a.name(), nil
 		}
 		ours, err := programUses(f.program, a.ring)
+		if errors.Is(err, unix.EPERM) {
+			ours, err = a.noted(f.program)
+		}
 		return f.program, ours, err
 	}
 	return 0, false, nil
+}
+
+// noted reports whether the note says that a program was set for the bus. The kernel gives the number of a program to another only
+// after all others (idr_alloc_cyclic in kernel/bpf/syscall.c), and the note can be written by nobody but the bus's agents.
+func (a *clsactAnchor) noted(id ebpf.ProgramID) (bool, error) {
+	n, err := readNote(a.note)
+	return err == nil && n.Program != 0 && ebpf.ProgramID(n.Program) == id, err
 }
 
 // install sets the filter. What it has changed, the function that it returns takes back; a failed install has done so itself.
@@ -129,7 +140,7 @@ func (a *clsactAnchor) install(at place, p *ebpf.Program) (undo func() error, er
 		return errors.Join(err, writeNote(a.note, before))
 	}
 	err = inTC(at.ns, func(t tcConn) error {
-		if n, err = noteOf(at.index); err != nil {
+		if n, err = noteOf(at.index, id); err != nil {
 			return err
 		}
 		if err := writeNote(a.note, n); err != nil {
@@ -163,9 +174,9 @@ func (a *clsactAnchor) install(at place, p *ebpf.Program) (undo func() error, er
 }
 
 // adopt notes a filter of the bus's that is there already. Who made the qdisc is not known, so it stays.
-func (a *clsactAnchor) adopt(at place) error {
+func (a *clsactAnchor) adopt(at place, id ebpf.ProgramID) error {
 	return at.ns.Do(func() error {
-		n, err := noteOf(at.index)
+		n, err := noteOf(at.index, id)
 		if err != nil {
 			return err
 		}
@@ -197,7 +208,12 @@ func (a *clsactAnchor) replace(at place, p *ebpf.Program) error {
 		return fmt.Errorf("replace program of the filter: %w", err)
 	}
 	a.own = id
-	return nil
+	n, err := readNote(a.note)
+	if err == nil {
+		n.Program = uint32(id)
+		err = writeNote(a.note, n)
+	}
+	return err
 }
 
 // remove deletes the filter that the note leads to if it is the bus's, and the qdisc if we made it and nobody else uses it. That

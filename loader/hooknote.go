@@ -26,7 +26,7 @@ type hookNote struct {
 	Version   uint32
 	Ifindex   uint32 // 0: nowhere
 	MadeQdisc uint32 // 1: the qdisc was not there before us
-	_         uint32
+	Program   uint32 // id of the program that was set last; 0: not noted
 	Cookie    uint64 // of the network namespace, SO_NETNS_COOKIE: never given twice
 	Inode     uint64 // of the network namespace, by which it is searched for
 }
@@ -73,9 +73,9 @@ func writeNote(m *ebpf.Map, n hookNote) error {
 	return nil
 }
 
-// noteOf returns the note of an interface of the calling thread's network namespace.
-func noteOf(index int) (hookNote, error) {
-	n := hookNote{Version: noteVersion, Ifindex: uint32(index)}
+// noteOf returns the note of a program at an interface of the calling thread's network namespace.
+func noteOf(index int, program ebpf.ProgramID) (hookNote, error) {
+	n := hookNote{Version: noteVersion, Ifindex: uint32(index), Program: uint32(program)}
 	var err error
 	if n.Cookie, err = netnsCookie(); err != nil {
 		return n, err
@@ -85,7 +85,8 @@ func noteOf(index int) (hookNote, error) {
 }
 
 // netns finds the note's network namespace: that of the calling thread (nil), one with a name, or that of some process.
-// ErrElsewhere means that it is none of these: it is gone, or held by an open file alone. done closes it.
+// ErrElsewhere means that it is none of these, or that this process may not enter it: it is gone, or held by an open file alone.
+// done closes it.
 func (n hookNote) netns() (ns *Netns, done func(), err error) {
 	cookie, err := netnsCookie()
 	if err != nil {

@@ -11,6 +11,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// ErrNetnsRights says that the process has no right to other network namespaces than its own.
+var ErrNetnsRights = fmt.Errorf("CAP_SYS_ADMIN is missing: %w", unix.EPERM)
+
+// mayChangeNetns asks before the kernel would: a process that has given up its rights may be confined, too, so that the mere
+// attempt of setns(2) or unshare(2) ends it.
+func mayChangeNetns() error {
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3} // of the calling thread
+	var sets [2]unix.CapUserData
+	if err := unix.Capget(&head, &sets[0]); err != nil {
+		return fmt.Errorf("read capabilities: %w", err)
+	}
+	if sets[0].Effective&(1<<unix.CAP_SYS_ADMIN) == 0 {
+		return ErrNetnsRights
+	}
+	return nil
+}
+
 // Netns is a network namespace, held open by a file. It lives as long as somebody holds it or something
 // lives in it. A nil *Netns stands for the namespace of the caller. Safe for concurrent use.
 type Netns struct{ f *os.File }
@@ -18,6 +35,9 @@ type Netns struct{ f *os.File }
 // NewNetns makes an empty network namespace. The caller stays where it is. Needs CAP_SYS_ADMIN.
 func NewNetns() (n *Netns, err error) {
 	err = onOwnThread(func() error {
+		if err := mayChangeNetns(); err != nil {
+			return fmt.Errorf("make network namespace: %w", err)
+		}
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("make network namespace: %w", err)
 		}
@@ -40,12 +60,15 @@ func OpenNetns(path string) (*Netns, error) {
 func (n *Netns) File() *os.File { return n.f }
 
 // Do runs f inside the namespace and returns its error. Sockets and files that f opens stay in the namespace;
-// goroutines that it starts do not.
+// goroutines that it starts do not. Without CAP_SYS_ADMIN it returns ErrNetnsRights and runs nothing.
 func (n *Netns) Do(f func() error) error {
 	if n == nil {
 		return f()
 	}
 	return onOwnThread(func() error {
+		if err := mayChangeNetns(); err != nil {
+			return fmt.Errorf("enter network namespace: %w", err)
+		}
 		if err := unix.Setns(int(n.f.Fd()), unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("enter network namespace: %w", err)
 		}

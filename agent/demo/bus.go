@@ -32,6 +32,9 @@ type Bus struct {
 	edge    end
 	gateway end
 	remove  func() error // of a direct one: deletes the interfaces
+	make    func() error // of a direct one: makes them
+
+	unplugged bool
 }
 
 // ReadEdge waits for a frame that the edge sends and returns its size, loader.CANMTU or loader.CANFDMTU. It ends with
@@ -46,6 +49,9 @@ func (b *Bus) WriteGateway(f *loader.CANFrame, size int) error { return b.gatewa
 func (b *Bus) close() error {
 	if b.remove != nil {
 		return b.remove()
+	}
+	if b.unplugged {
+		return b.edge.close()
 	}
 	return errors.Join(b.edge.close(), b.gateway.close())
 }
@@ -123,9 +129,10 @@ func (t tunEnd) close() error                             { return t.Close() }
 // vxcanEnd is the wire's end of a vxcan pair, in a namespace of the wire's own.
 type vxcanEnd struct {
 	*loader.CANConn
-	wire *loader.Netns
-	near string
-	last bool // of the bus's ends: closes the namespace, too
+	wire  *loader.Netns
+	near  string
+	queue uint32
+	last  bool // of the bus's ends: closes the namespace, too
 }
 
 // newVXCAN makes two pairs in a wire namespace and gives their far ends to edge and gateway under the bus's name. The wire has
@@ -150,7 +157,7 @@ func newVXCAN(edge *loader.Netns, name string, i int, queue uint32) (end, end, e
 			}
 			return nil, nil, errors.Join(err, wire.Close())
 		}
-		ends = append(ends, &vxcanEnd{CANConn: c, wire: wire, near: near, last: j == 1})
+		ends = append(ends, &vxcanEnd{CANConn: c, wire: wire, near: near, queue: queue, last: j == 1})
 	}
 	return ends[0], ends[1], nil
 }
@@ -216,9 +223,14 @@ func (v *vxcanEnd) read(f *loader.CANFrame, deadline time.Time) (int, error) {
 
 func (v *vxcanEnd) write(f *loader.CANFrame, size int) error { return v.Send(f, size) }
 
+// unplug deletes the pair.
+func (v *vxcanEnd) unplug() error {
+	return errors.Join(v.CANConn.Close(), v.wire.Do(func() error { return deleteLink(v.near) }))
+}
+
 func (v *vxcanEnd) close() error {
 	// The namespace's end would take the pair with it, but in the kernel's own time: the name must be free for the next bus.
-	err := errors.Join(v.CANConn.Close(), v.wire.Do(func() error { return deleteLink(v.near) }))
+	err := v.unplug()
 	if v.last {
 		err = errors.Join(err, v.wire.Close())
 	}

@@ -21,22 +21,31 @@ func newDirectBuses(edge *loader.Netns, names []string) (buses []*Bus, err error
 		}
 	}()
 	for _, name := range names {
-		if err := withLinks(func(l *loader.Links) error { return l.AddVXCAN(name, name, edge) }); err != nil {
-			return buses, fmt.Errorf("make bus %s: %w", name, err)
+		b := &Bus{
+			Name: name,
+			make: func() error { return newDirectPair(edge, name) },
+			remove: func() error {
+				err := deleteLink(name)
+				if errors.Is(err, loader.ErrNoLink) {
+					return nil // it is unplugged, or somebody has made another bus of it
+				}
+				return err
+			},
 		}
-		buses = append(buses, &Bus{Name: name, remove: func() error {
-			err := deleteLink(name)
-			if errors.Is(err, loader.ErrNoLink) {
-				return nil // somebody has made another bus of it
-			}
-			return err
-		}})
-		up := func() error { return withLinks(func(l *loader.Links) error { return setUpFD(l, name) }) }
-		if err := errors.Join(up(), edge.Do(up)); err != nil {
+		buses = append(buses, b)
+		if err := b.make(); err != nil {
 			return buses, fmt.Errorf("make bus %s: %w", name, err)
 		}
 	}
 	return buses, nil
+}
+
+func newDirectPair(edge *loader.Netns, name string) error {
+	if err := withLinks(func(l *loader.Links) error { return l.AddVXCAN(name, name, edge) }); err != nil {
+		return err
+	}
+	up := func() error { return withLinks(func(l *loader.Links) error { return setUpFD(l, name) }) }
+	return errors.Join(up(), edge.Do(up))
 }
 
 // EdgeNetns returns the edge's network namespace. It belongs to the Lab.

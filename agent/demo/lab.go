@@ -194,9 +194,9 @@ func (l *Lab) Reboot() error {
 	return fresh.Close()
 }
 
-// BeginAgent starts the agent and does not wait for it.
-func (l *Lab) BeginAgent() (*Process, error) {
-	return l.kids.start("agent", false, append(append(l.documents("run"), "--report-every", "1s"), l.agentArgs...)...)
+// BeginAgent starts the agent and does not wait for it. args are further flags of the verb.
+func (l *Lab) BeginAgent(args ...string) (*Process, error) {
+	return l.kids.start("agent", false, slices.Concat(l.documents("run"), []string{"--report-every", "1s"}, l.agentArgs, args)...)
 }
 
 // EdgeState returns the edge's state folder.
@@ -303,9 +303,9 @@ func (l *Lab) writeDocuments() error {
 	return err
 }
 
-// StartAgent starts the agent and waits until it answers.
-func (l *Lab) StartAgent(ctx context.Context) (*Process, error) {
-	p, err := l.BeginAgent()
+// StartAgent starts the agent and waits until it answers. args are further flags of the verb.
+func (l *Lab) StartAgent(ctx context.Context, args ...string) (*Process, error) {
+	p, err := l.BeginAgent(args...)
 	if err != nil {
 		return nil, err
 	}
