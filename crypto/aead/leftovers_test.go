@@ -157,7 +157,8 @@ func TestAsideHoldsNothing(t *testing.T) {
 						}
 					}
 					// Masked stores and accepted PDUs of the kernels leave the paint as it is.
-					touched := n > fastText || !right && k.name != NameVAES512
+					masked := k.name == NameVAES512 || k.name == NameVAES256 && n%8 == 0
+					touched := n > fastText || !right && !masked
 					if (zeros > 0) != touched {
 						t.Errorf("%d bytes, right %v: %d bytes were stored aside", n, right, zeros)
 					}
