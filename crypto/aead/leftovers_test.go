@@ -158,7 +158,10 @@ func TestAsideHoldsNothing(t *testing.T) {
 					}
 					// Masked stores and accepted PDUs of the kernels leave the paint as it is.
 					masked := k.name == NameVAES512 || k.name == NameVAES256 && n%8 == 0
-					touched := n > fastText || !right && !masked
+					touched := !right && !masked
+					if n > fastText {
+						touched = k.cryptMasked == nil
+					}
 					if (zeros > 0) != touched {
 						t.Errorf("%d bytes, right %v: %d bytes were stored aside", n, right, zeros)
 					}
