@@ -107,6 +107,7 @@ func (c *core) raise(s *stream, counter uint64, now int64) bool {
 		return true
 	}
 	c.wake() // a disk takes long
+	c.waited = true
 	if !c.ceilings.save() {
 		c.ceilings.failed = now
 		return false

@@ -27,10 +27,12 @@ type Tables struct {
 	Counters []loader.Counters   // by interface slot
 }
 
-// publisher takes verified samples. Append returns after every reader can see the whole batch; Wake wakes those that wait, if
-// there is anything to tell them.
+// publisher takes verified samples, as [ring.Producer] says of Begin and End. Wake wakes readers that wait, if there is anything
+// to tell them.
 type publisher interface {
-	Append(batch []ring.Sample) error
+	Begin(n int, received int64) (ring.Draft, error)
+	Restamp(d *ring.Draft, n int)
+	End(d *ring.Draft, n int, newest []uint32) error
 	Wake()
 }
 
@@ -48,9 +50,8 @@ type core struct {
 	nodes   []*node
 	streams []*stream // by position in the set and in the ring's stream table
 	bySlot  []*stream // by slot of the pinned tables; nil where there is none
-	// nobody stands where there is none; its lane answers nothing.
-	nobody stream
-	out    publisher
+	lanes   []lane    // likewise; zeros where there is none
+	out     publisher
 	// state is what is saved; ceilings say how far it reaches.
 	state    *epoch.State
 	ceilings ceilings
@@ -63,17 +64,44 @@ type core struct {
 	// gaps are the deletions found since they were last taken.
 	gaps []gapReport
 
-	jobs    [BatchSize]job
-	ops     [BatchSize]aead.Op
-	text    [BatchSize][maxText]byte
-	samples [BatchSize]ring.Sample
-	owners  [BatchSize]*stream
+	// Of one batch: candidates, and what the engine is told about them and answers; where their samples go; which lanes have
+	// samples in it, and which of those have a run that is not committed yet; the newest samples of their streams.
+	candidates [BatchSize]candidate
+	ops        [BatchSize]aead.Op
+	text       [BatchSize]spdu.TextFD
+	padding    *spdu.PaddingFD
+	draft      ring.Draft
+	touched    []uint32
+	runs       [BatchSize]uint32 // the first nRuns of them
+	nRuns      int
+	batch      uint32
+	newest     []uint32
+	waited     bool // for the disk, while the batch was committed
+
 	tally   [loader.NumVerdicts]uint64
 	reports []replay.Report
 	order   []int
 }
 
-// job is a candidate on its way through one batch.
+// candidate is what is kept of a record between look up and commit. It has no pointers: laying one down would cost a write
+// barrier for each.
+type candidate struct {
+	header uint64 // of the SPDU, as a little-endian word
+	time   int64
+	slot   uint32
+	epoch  uint32
+}
+
+func (x *candidate) counter() uint64 { return x.header >> 16 }
+func (x *candidate) pad() uint8      { return uint8(x.header >> 4 & 15) }
+
+// place sets slot and epoch, in one store.
+func (x *candidate) place(slot, epoch uint32) {
+	both := uint64(epoch)<<32 | uint64(slot)
+	x.slot, x.epoch = uint32(both), uint32(both>>32)
+}
+
+// job is a candidate as the rules see it.
 type job struct {
 	stream  *stream
 	live    *liveEpoch
@@ -83,17 +111,16 @@ type job struct {
 }
 
 func newCore(engine aead.Engine, set *policy.Set, at *placement, state *epoch.State, t Tables, out publisher) *core {
-	c := &core{engine: engine, tables: t, out: out, state: state, reports: make([]replay.Report, 0, 256), order: make([]int, 0, BatchSize)}
-	c.nodes, c.streams = newNodes(set, at, state, t)
+	c := &core{engine: engine, tables: t, out: out, state: state, padding: spdu.NewPaddingFD(), reports: make([]replay.Report, 0, 256), order: make([]int, 0, BatchSize)}
+	c.nodes, c.streams, c.lanes = newNodes(set, at, state, t)
+	c.bySlot = make([]*stream, len(c.lanes))
 	for _, s := range c.streams {
-		if grow := s.slot + 1 - len(c.bySlot); grow > 0 {
-			c.bySlot = append(c.bySlot, make([]*stream, grow)...)
-		}
 		c.bySlot[s.slot] = s
 	}
+	c.touched, c.newest = make([]uint32, 0, BatchSize), make([]uint32, 0, BatchSize)
 	c.ceilings.init(c.streams)
 	for i := range c.ops {
-		c.ops[i].Dst = c.text[i][:]
+		c.ops[i].Dst = c.text[i][spdu.TextFrontFD:][:maxText]
 	}
 	return c
 }
@@ -116,6 +143,23 @@ func (c *core) count(iface uint32, v loader.Verdict) {
 	}
 }
 
+// countBatch adds the tally of a batch to the counters and clears it.
+func (c *core) countBatch(batch []loader.Record) {
+	counters := &c.tables.Counters[batch[0].Iface()]
+	if c.tally[loader.Accepted] == uint64(len(batch)) {
+		// Nothing else can have been counted.
+		counters.Add(loader.Accepted, c.tally[loader.Accepted])
+		c.tally[loader.Accepted] = 0
+		return
+	}
+	for v, k := range c.tally {
+		if k > 0 {
+			counters.Add(loader.Verdict(v), k)
+		}
+	}
+	clear(c.tally[:])
+}
+
 // process takes a batch of candidates of one ring through all stages. Each record gets exactly one verdict. again says that
 // the records may have been dealt with before the agent was killed: one that the window has seen is then counted as reread
 // and not as a replay.
@@ -125,28 +169,19 @@ func (c *core) process(batch []loader.Record, again bool) error {
 	if len(batch) == 0 {
 		return nil
 	}
-	clear(c.tally[:])
 	n := c.lookUp(batch, again)
-	c.engine.Open(c.ops[:n])
-	samples := c.commit(n, again)
-	if err := c.out.Append(c.samples[:samples]); err != nil {
+	good := c.engine.Open(c.ops[:n])
+	samples, err := c.commit(n, good, again)
+	if err != nil {
 		return err
 	}
-	// After the tail was stored: a crash before this counts as lost what may just have come out, and never the other way.
-	// Before anybody is woken, which takes longer and may hand the CPU over.
-	for i := range samples {
-		p := &c.owners[i].shared.Published
-		p.Store(p.Load() + 1)
+	if err := c.publish(samples); err != nil {
+		return err
 	}
 	if c.held++; len(batch) < BatchSize || c.held == wakeEvery {
 		c.wake()
 	}
-	counters := &c.tables.Counters[batch[0].Iface()]
-	for v, k := range c.tally {
-		if k > 0 {
-			counters.Add(loader.Verdict(v), k)
-		}
-	}
+	c.countBatch(batch)
 	return nil
 }
 

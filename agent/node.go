@@ -48,7 +48,7 @@ type stream struct {
 	// epoch is the newest epoch under which a frame of the stream has verified, lowest the lowest counter under it.
 	epoch  uint32
 	lowest uint64
-	lane   lane
+	lane   *lane // one of the core's
 	// heartbeat says that the stream carries heartbeats and start records instead of samples.
 	heartbeat bool
 }
@@ -64,7 +64,7 @@ func (n *node) find(number uint32) *liveEpoch {
 }
 
 // newNodes lays out nodes and streams of a set over the shared tables. Nothing is acceptable yet.
-func newNodes(set *policy.Set, at *placement, state *epoch.State, t Tables) ([]*node, []*stream) {
+func newNodes(set *policy.Set, at *placement, state *epoch.State, t Tables) ([]*node, []*stream, []lane) {
 	nodes := make([]*node, len(set.Nodes))
 	for i, r := range set.Nodes {
 		index := at.nodes[i]
@@ -73,6 +73,7 @@ func newNodes(set *policy.Set, at *placement, state *epoch.State, t Tables) ([]*
 		}
 	}
 	streams := make([]*stream, len(set.Streams))
+	lanes := make([]lane, slices.Max(slices.Concat(at.slots, []int{-1}))+1)
 	for i := range set.Streams {
 		r := &set.Streams[i]
 		n := nodes[r.Node]
@@ -83,7 +84,8 @@ func newNodes(set *policy.Set, at *placement, state *epoch.State, t Tables) ([]*
 		}
 		slot := at.slots[i]
 		s := &stream{
-			ResolvedStream: r, node: n, slot: slot, source: source, shared: &t.Windows[slot], heartbeat: r.Role == policy.RoleHeartbeat,
+			ResolvedStream: r, node: n, slot: slot, source: source, shared: &t.Windows[slot], lane: &lanes[slot],
+			heartbeat: r.Role == policy.RoleHeartbeat,
 		}
 		if s.heartbeat {
 			n.heartbeats = append(n.heartbeats, r.ID)
@@ -91,7 +93,7 @@ func newNodes(set *policy.Set, at *placement, state *epoch.State, t Tables) ([]*
 		n.streams = append(n.streams, s)
 		streams[i] = s
 	}
-	return nodes, streams
+	return nodes, streams, lanes
 }
 
 // openWindow takes up the stream's window where the words stand. reference is a counter near those of the node's epochs.

@@ -92,6 +92,20 @@ type sink struct {
 
 func (s *sink) Wake() {}
 
+func (s *sink) Begin(n int, _ int64) (ring.Draft, error) {
+	return ring.NewDraft(BatchSize, maxText), nil
+}
+func (s *sink) Restamp(*ring.Draft, int) {}
+
+func (s *sink) End(d *ring.Draft, n int, _ []uint32) error {
+	var batch []ring.Sample
+	for i := range n {
+		batch = append(batch, d.Sample(i))
+	}
+	*d = ring.Draft{}
+	return s.Append(batch)
+}
+
 func (s *sink) Append(batch []ring.Sample) error {
 	if s.fail != nil {
 		return s.fail

@@ -11,107 +11,246 @@ import (
 )
 
 // The two loops over a batch, before and after its tags. What they do themselves is what the frame of every day needs; for all
-// else, and wherever anything is not as expected, they ask find and verified, which state the rules.
+// else, and wherever anything is not as expected, they ask find and verified, which state the rules. The loops themselves call
+// nothing, so that all that they go by stays in registers.
 
 // lookUp finds stream, epoch and key of every record and lays the rest down as operations for the engine.
-func (c *core) lookUp(batch []loader.Record, again bool) int {
-	n := 0
-	streams := c.bySlot
-	for _, r := range batch {
-		j, op := &c.jobs[n&(BatchSize-1)], &c.ops[n&(BatchSize-1)]
-		h := r.Head()
-		if slot := h.Slot(); int(slot) < len(streams) {
-			// The header is read once: what is judged here is what the job goes by, and the engine sees whether it was
-			// sealed so. A counter above the highest is fresh.
-			s, header, size := streams[slot], h.Header(), h.SPDULen()
-			if s == nil {
-				s = &c.nobody
-			}
-			l, counter := &s.lane, header>>16
-			if l.origin == h.Origin() && l.number == h.Epoch() && l.live != nil && counter-l.first <= l.span &&
-				counter > s.window.Highest() && spdu.SampleFD(header, size) {
-				j.stream, j.live, j.counter, j.pad, j.time = s, l.live, counter, uint8(header>>4&15), int64(h.TimeNS())
-				op.Key, op.Record = l.key, r.SealedBy(size)
-				n++
-				continue
-			}
+func (c *core) lookUp(batch []loader.Record, again bool) (n int) {
+	c.batch++
+	for {
+		taken := c.lookUpByLanes(batch, n)
+		n += taken
+		if batch = batch[taken:]; len(batch) == 0 {
+			return n
 		}
-		if verdict := c.find(r, again, j, op); verdict != loader.Candidate {
+		var j job
+		r, x := batch[0], &c.candidates[n]
+		if verdict := c.find(r, again, &j, &c.ops[n]); verdict != loader.Candidate {
 			c.tally[verdict]++
 			c.refused(r, verdict)
-			continue
+		} else {
+			*x = candidate{j.counter<<16 | uint64(j.pad)<<4, j.time, uint32(j.stream.slot), j.live.state.Number}
+			n++
 		}
-		n++
+		batch = batch[1:]
 	}
-	return n
 }
 
-// commit takes the operations whose tag was right through window, accounts and plaintext rules, in order, and lays the
-// samples down for publication. Everything below the check of OK is authenticated; nothing above it moved any state.
-func (c *core) commit(n int, again bool) (samples int) {
-	accepted := uint64(0)
-	for i := range n {
-		op, j := &c.ops[i], &c.jobs[i]
-		if !op.OK {
+// lookUpByLanes is lookUp for records up to the first that no lane answers for. n are laid down already.
+func (c *core) lookUpByLanes(batch []loader.Record, n int) int {
+	lanes, runs := c.lanes, c.nRuns
+	for i, r := range batch {
+		h := r.Head()
+		slot := h.Slot()
+		if int(slot) >= len(lanes) {
+			c.nRuns = runs
+			return i
+		}
+		// The header is read once: what is judged here is what the candidate goes by, and the engine sees whether it was
+		// sealed so.
+		l, header, size := &lanes[slot], h.Header(), h.SPDULen()
+		counter := header >> 16
+		if l.origin != h.Origin() || l.number != h.Epoch() || counter < l.next || counter >= l.end || !spdu.SampleFD(header, size) {
+			c.nRuns = runs
+			return i
+		}
+		x, op := &c.candidates[(n+i)&(BatchSize-1)], &c.ops[(n+i)&(BatchSize-1)]
+		x.header, x.time = header, int64(h.TimeNS())
+		x.place(slot, l.number)
+		op.Key, op.Record = l.key, r.SealedBy(size)
+		// Without a branch: which streams come first in a batch is nothing that a processor could guess.
+		c.runs[runs&(BatchSize-1)] = slot
+		first := 0
+		if l.batch != c.batch {
+			first = 1
+		}
+		runs += first
+		l.batch = c.batch
+	}
+	c.nRuns = runs
+	return len(batch)
+}
+
+// commit takes the operations whose tag was right, good of n, through window, accounts and plaintext rules, in order, and lays
+// the samples down for publication. Everything below the check of OK is authenticated; nothing above it moved any state.
+//
+// Frames of a stream that follow one another are a run: each is held against the lane, and what they change is changed once for
+// all of them, by settle. So the batch is committed before it is published, as a whole, and what a kill can lose is no more.
+func (c *core) commit(n, good int, again bool) (samples int, err error) {
+	if good > 0 {
+		if c.draft, err = c.out.Begin(good, c.candidates[n-1].time); err != nil {
+			return 0, err
+		}
+	}
+	for _, slot := range c.runs[:c.nRuns] {
+		c.openRun(&c.lanes[slot], c.bySlot[slot])
+	}
+	for i := 0; ; i++ {
+		k := c.commitRuns(i, n, samples)
+		if i, samples = k, samples+k-i; i == n {
+			break
+		}
+		x := &c.candidates[i]
+		if !c.ops[i].OK {
 			c.tally[loader.BadTag]++
+			j := c.job(x)
 			j.failed()
 			continue
 		}
-		s, counter, text := j.stream, j.counter, &c.text[i]
-		word, next := s.window.Next(counter)
-		length := spdu.SampleTextFD(text, op.N, j.pad)
-		if !next || j.live != s.lane.live || counter > s.lane.easy || length < 0 {
-			samples += c.commitByRules(i, samples, again)
+		if l := &c.lanes[x.slot]; l.limit == 0 && l.next == x.counter() && l.number == x.epoch {
+			// The rules have closed its stream's run, or made it the first of many.
+			if c.openRun(l, c.bySlot[x.slot]); l.limit != 0 {
+				c.runs[c.nRuns&(BatchSize-1)] = x.slot
+				c.nRuns++
+				i--
+				continue
+			}
+		}
+		samples += c.commitByRules(i, samples, again)
+	}
+	c.settle()
+	return samples, nil
+}
+
+// commitRuns is commit for operations from i on, up to the first that does not simply go on with a run, which it returns.
+// before is how many of the operations in front of i were samples.
+func (c *core) commitRuns(i, n, before int) int {
+	if !c.draft.Open() {
+		return i // no tag was right
+	}
+	// The index is all that one turn of the loop hands to the next.
+	lanes, behind := c.lanes, before-i
+	for ; i < n; i++ {
+		op, x, text := &c.ops[i&(BatchSize-1)], &c.candidates[i&(BatchSize-1)], &c.text[i&(BatchSize-1)]
+		if int(x.slot) >= len(lanes) {
+			break
+		}
+		l, counter := &lanes[x.slot], x.counter()
+		if !op.OK || counter != l.next || counter >= l.limit || x.epoch != l.number {
+			break
+		}
+		length := c.padding.TextLength(text, op.N, x.pad())
+		if length < 0 {
+			break
+		}
+		l.next = counter + 1
+		l.time = max(l.time, x.time)
+		l.newest = uint32(i + behind)
+		// Field by field: a composite literal would be built aside and copied.
+		s := c.draft.At(i + behind)
+		c.draft.Stamp(s, i+behind)
+		s.Stream, s.Epoch, s.Counter, s.ReceiveTime = l.index, l.number, counter, x.time
+		s.Describe(binary.LittleEndian.Uint32(text[spdu.TextFrontFD:]), 0, length)
+		s.PutBody((*ring.BodyRoom)(text[spdu.TextFrontFD+spdu.SourceTimeSize:]), length)
+	}
+	return i
+}
+
+// openRun begins a run with the lane's next frame, if nothing stands in its way: no gap lies before it, no hole is open, and no
+// ceiling is near. Nothing changes by it.
+func (c *core) openRun(l *lane, s *stream) {
+	l.limit, l.from, l.time = 0, l.next, 0
+	if l.next <= l.easy && s.window.Follows(l.next) && s.gaps.Follows(l.next) {
+		l.limit = l.easy + 1
+	}
+}
+
+// settle does for all open runs what verified and account do for each of their frames. Counted before it is committed, as there.
+func (c *core) settle() {
+	for _, slot := range c.runs[:c.nRuns] {
+		l, s := &c.lanes[slot], c.bySlot[slot]
+		frames, last := l.next-l.from, l.next-1
+		if l.limit = 0; frames == 0 {
 			continue
 		}
-		// What verified and account do for such a frame: it goes on where its stream is, no gap lies before it, and no ceiling
-		// is near. Counted before it is committed, as there.
-		s.shared.Committed.Store(s.shared.Committed.Load() + 1)
-		s.window.CommitNext(counter, word)
-		s.shared.HighestHint.Store(counter)
-		j.live.frames++
-		if counter > s.node.verified {
-			s.node.verified = counter
-			s.node.known.HighestVerified.Store(counter)
+		l.from = l.next
+		s.shared.Committed.Store(s.shared.Committed.Load() + frames)
+		s.window.CommitRun(last)
+		s.shared.HighestHint.Store(last)
+		l.live.frames += frames
+		if last > s.node.verified {
+			s.node.verified = last
+			s.node.known.HighestVerified.Store(last)
 		}
-		if !s.gaps.InOrder(counter, j.time) {
-			c.collect(s, s.gaps.Frame(counter, j.time, c.reports[:0]))
-		}
-		// Field by field: a composite literal would be built aside and copied, which costs 4 ns a frame.
-		x := &c.samples[samples]
-		x.Stream, x.Epoch, x.Counter, x.SourceTime = s.lane.index, s.lane.number, counter, binary.LittleEndian.Uint32(text[:])
-		x.Flags, x.ReceiveTime, x.Body = 0, j.time, text[spdu.SourceTimeSize:spdu.SourceTimeSize+length]
-		c.owners[samples] = s
-		samples++
-		accepted++
+		s.gaps.Run(last, l.time)
+		l.samples += frames
+		c.tally[loader.Accepted] += frames
+		c.touch(l, slot)
 	}
-	c.tally[loader.Accepted] += accepted
-	return samples
+	c.nRuns = 0
+}
+
+// touch notes that the batch has samples of a lane's stream.
+func (c *core) touch(l *lane, slot uint32) {
+	if !l.touched {
+		l.touched = true
+		c.touched = append(c.touched, slot)
+	}
 }
 
 // commitByRules is commit for one operation whose tag was right. It lays down its sample behind the others, if it is one, and
 // returns how many that are.
 func (c *core) commitByRules(i, samples int, again bool) int {
-	op, j := &c.ops[i], &c.jobs[i]
+	c.settle()
+	op, x := &c.ops[i], &c.candidates[i]
+	j := c.job(x)
 	s := j.stream
 	defer c.ease(s)
-	verdict, body, sourceTime := c.verified(j, op.Dst[:op.N], again)
+	verdict, body, sourceTime := c.verified(&j, op.Dst[:op.N], again)
 	c.tally[verdict]++
 	if verdict != loader.Accepted || s.heartbeat {
 		s.node.refused(verdict)
 		return 0
 	}
-	x := &c.samples[samples]
-	x.Flags = 0
+	flags := ring.Flags(0)
 	if j.gapBefore() {
-		x.Flags |= ring.FlagGapBefore
+		flags |= ring.FlagGapBefore
 	}
 	if j.live.state.Number > s.epoch {
-		x.Flags |= ring.FlagFirstOfEpoch
+		flags |= ring.FlagFirstOfEpoch
 	}
-	c.account(j)
-	x.Stream, x.Epoch, x.Counter, x.SourceTime = uint32(s.Slot), j.live.state.Number, j.counter, sourceTime
-	x.ReceiveTime, x.Body = j.time, body
-	c.owners[samples] = s
+	c.account(&j)
+	y := c.draft.At(samples)
+	c.draft.Stamp(y, samples)
+	y.Stream, y.Epoch, y.Counter = uint32(s.Slot), j.live.state.Number, j.counter
+	y.ReceiveTime = j.time
+	y.Describe(sourceTime, flags, len(body))
+	y.PutBody((*ring.BodyRoom)(c.text[i][spdu.TextFrontFD+spdu.SourceTimeSize:]), len(body))
+	s.lane.samples++
+	s.lane.newest = uint32(samples)
+	c.touch(s.lane, x.slot)
 	return 1
+}
+
+// job returns a candidate as the rules see it. Streams and epochs stay while a batch is on its way.
+func (c *core) job(x *candidate) job {
+	s := c.bySlot[x.slot]
+	return job{stream: s, live: s.node.find(x.epoch), counter: x.counter(), pad: x.pad(), time: x.time}
+}
+
+// publish shows the samples that commit has laid down to every reader.
+func (c *core) publish(samples int) (err error) {
+	if c.draft.Open() {
+		c.newest = c.newest[:0]
+		for _, slot := range c.touched {
+			c.newest = append(c.newest, c.lanes[slot].newest)
+		}
+		if c.waited {
+			c.waited = false
+			c.out.Restamp(&c.draft, samples)
+		}
+		err = c.out.End(&c.draft, samples, c.newest)
+	}
+	// After the tail was stored: a crash before this counts as lost what may just have come out, and never the other way.
+	// Before anybody is woken, which takes longer and may hand the CPU over.
+	for _, slot := range c.touched {
+		l := &c.lanes[slot]
+		if err == nil {
+			p := &c.tables.Windows[slot].Published
+			p.Store(p.Load() + l.samples)
+		}
+		l.samples, l.touched = 0, false
+	}
+	c.touched = c.touched[:0]
+	return err
 }

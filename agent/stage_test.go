@@ -61,7 +61,7 @@ func (c *core) processPlainly(batch []loader.Record, again bool) error {
 		c.account(j)
 		samples, owners = append(samples, x), append(owners, j.stream)
 	}
-	if err := c.out.Append(samples); err != nil {
+	if err := c.out.(*sink).Append(samples); err != nil {
 		return err
 	}
 	for _, s := range owners {

@@ -154,7 +154,8 @@ func NewGaps(opts GapOptions) (*Gaps, error) {
 // and appends what is now deleted to out. A late frame closes its hole even if
 // its time is up, unless an earlier call has reported it.
 func (g *Gaps) Frame(counter uint64, now int64, out []Report) []Report {
-	if g.InOrder(counter, now) {
+	if g.Follows(counter) {
+		g.Run(counter, now)
 		return out
 	}
 	if counter < g.next {
@@ -175,17 +176,17 @@ func (g *Gaps) Frame(counter uint64, now int64, out []Report) []Report {
 	return out
 }
 
-// InOrder does what Frame does for the frame of every day, in order and with
-// nothing missing, and returns true; for any other it does nothing. Floors that
-// the frame passes stay in their list, where they have no effect any more.
-func (g *Gaps) InOrder(counter uint64, now int64) bool {
-	if counter != g.next || g.open != 0 {
-		return false
-	}
-	g.next = counter + 1
-	g.highest = counter
+// Follows says that counter is next in order and nothing is missing. Run takes
+// it then, and as many behind it as have verified.
+func (g *Gaps) Follows(counter uint64) bool { return counter == g.next && g.open == 0 }
+
+// Run does what Frame does for each counter from the next one, of which Follows
+// has just been true, up to last. now is the latest time of any of them. Floors
+// that the frames pass stay in their list, where they have no effect any more.
+func (g *Gaps) Run(last uint64, now int64) {
+	g.next = last + 1
+	g.highest = last
 	g.now = max(g.now, now)
-	return true
 }
 
 // Heartbeat takes the next counter of the stream as a verified heartbeat names

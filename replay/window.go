@@ -182,22 +182,36 @@ func (w *Window) Commit(counter uint64) Verdict {
 	return Fresh
 }
 
-// Next says that counter, which CheckRange has let pass, is the one behind the
-// highest: the frame of every day. word is for CommitNext. For any other
-// counter, and for a word that is not as it was left, it returns false, and
-// Commit has the answer.
-func (w *Window) Next(counter uint64) (word uint64, ok bool) {
-	word = atomic.LoadUint64(&w.words[counter>>bitsShift%WordCount])
-	if counter&bitsMask == 0 {
-		word = counter >> nameShift << 32 // the first of its word; see look
+// Follows says that counter, which CheckRange has let pass, is the one behind the
+// highest, and that nothing from there on was seen: CommitRun takes it and as
+// many behind it as have verified. For any other counter, and for a word that is
+// not as it was left, it returns false, and Commit has the answer.
+func (w *Window) Follows(counter uint64) bool {
+	if counter != w.highest+1 {
+		return false
 	}
-	return word, counter == w.highest+1 && word>>32 == counter>>nameShift&nameMask && word>>(counter&bitsMask)&1 == 0
+	if counter&bitsMask == 0 {
+		return true // the first of its word; see look
+	}
+	word := atomic.LoadUint64(&w.words[counter>>bitsShift%WordCount])
+	return word>>32 == counter>>nameShift&nameMask && uint32(word)>>(counter&bitsMask) == 0
 }
 
-// CommitNext is Commit for a counter that Next has just said is next.
-func (w *Window) CommitNext(counter, word uint64) {
-	storeRelease(&w.words[counter>>bitsShift%WordCount], word|1<<(counter&bitsMask))
-	w.highest = counter
+// CommitRun is Commit for each counter from the one behind the highest, of which
+// Follows has just been true, up to last. A word is stored once for all of its
+// counters, and the lower word first.
+func (w *Window) CommitRun(last uint64) {
+	for c := w.highest + 1; c <= last; {
+		p := &w.words[c>>bitsShift%WordCount]
+		seen := uint64(1)<<(min(c|bitsMask, last)-c+1) - 1
+		if c&bitsMask == 0 {
+			storeRelease(p, c>>nameShift<<32|seen)
+		} else {
+			storeRelease(p, atomic.LoadUint64(p)|seen<<(c&bitsMask))
+		}
+		c = (c | bitsMask) + 1
+	}
+	w.highest = last
 	w.storeHint()
 }
 

@@ -531,6 +531,51 @@ func TestFilterBesideAgent(t *testing.T) {
 	wg.Wait()
 }
 
+// TestRuns takes runs of frames in order through CommitRun and, one by one, through Commit: words and hint are the same after
+// each run, and Follows says yes to the next counter alone.
+func TestRuns(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	for _, base := range []uint64{1, 31, 2040, 1 << 41, MaxCounter - 5000} {
+		var a, b mem
+		runs, single := a.open(t, MaxSize, base), b.open(t, MaxSize, base)
+		runs.Commit(base)
+		single.Commit(base)
+		for next := base + 1; next < base+4500; {
+			if r.IntN(4) == 0 { // a gap, and a late frame
+				next += r.Uint64N(100)
+				runs.Commit(next + 1)
+				single.Commit(next + 1)
+				runs.Commit(next)
+				single.Commit(next)
+				next += 2
+			}
+			for _, c := range []uint64{next - 1, next + 1, next + 32, 0} {
+				if runs.Follows(c) {
+					t.Fatalf("%d follows %d", c, next-1)
+				}
+			}
+			if !runs.Follows(next) {
+				t.Fatalf("%d does not follow", next)
+			}
+			last := next + r.Uint64N(100)
+			runs.CommitRun(last)
+			for ; next <= last; next++ {
+				single.Commit(next)
+			}
+			if a != b || runs.Highest() != single.Highest() {
+				t.Fatalf("up to %d: %#x, hint %d, want %#x, hint %d", last, a.words, a.hint, b.words, b.hint)
+			}
+		}
+	}
+	var m mem
+	w := m.open(t, MaxSize, 1)
+	w.Commit(40)
+	m.words[1] |= 1 << 20 // counter 52, which nobody committed
+	if w.Follows(41) {
+		t.Error("a run over a bit that is set")
+	}
+}
+
 func TestWindowDoesNotAllocate(t *testing.T) {
 	var m mem
 	w := m.open(t, 1024, 0)

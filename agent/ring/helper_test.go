@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -166,9 +167,9 @@ func sealedCopy(t testing.TB, content []byte, add int) int {
 	return fd
 }
 
-// put writes the sample at position next - 1, as fill does for each.
-func (p *Producer) put(next uint64, s *Sample, now int64) {
-	slot := p.slotAt(next - 1)
-	slot.Marker = next
-	writeSample(slot, s, now)
+// draft is what the batch in progress is written by, as announce returned it.
+func (p *Producer) draft(now int64) *Draft {
+	return &Draft{
+		slots: p.slots, end: unsafe.Add(p.slots, p.slotSize*uintptr(p.slotCount)), size: p.slotSize, mask: p.slotCount - 1, first: p.tail, now: now,
+	}
 }

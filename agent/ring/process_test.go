@@ -135,8 +135,13 @@ func playProducer(socket string, halfway bool) error {
 	}
 	if halfway {
 		batch := stampedBatch(nil, p.tail, 8, childStreams, childBody)
-		p.announce(batch)
-		p.fill(batch[:5], 1)
+		d := p.announce(len(batch), 1)
+		for i := range batch {
+			d.put(i, &batch[i])
+		}
+		newest := p.findNewest(batch)
+		p.announceLatest(&d, len(batch), newest)
+		p.fillLatest(&d, newest[:1])
 		return syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	}
 	go endWithParent()

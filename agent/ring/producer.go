@@ -35,6 +35,9 @@ type Config struct {
 
 // Producer is the writing end of a ring. Its methods are safe for concurrent use, one at a time goes through.
 type Producer struct {
+	// drafting is held from Begin to End, and by whoever ends the ring: its memory stays while somebody writes there. mu
+	// is for everything that changes without a batch, and is taken behind it.
+	drafting   sync.Mutex
 	mu         sync.Mutex
 	memory     *memory
 	base       unsafe.Pointer // nil when closed
@@ -202,30 +205,22 @@ func (p *Producer) Wake() {
 // Append is Publish without waking anybody, for a caller that has a note to make in between: every reader that looks sees
 // the samples, one that waits does so until Wake.
 func (p *Producer) Append(batch []Sample) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.drafting.Lock()
+	defer p.drafting.Unlock()
 	if p.base == nil || p.finished {
 		return fmt.Errorf("publish: %w", ErrClosed)
-	}
-	if len(batch) == 0 {
-		return nil
 	}
 	if err := p.check(batch); err != nil {
 		return err
 	}
-	now := p.clock.NowAfter(batch[len(batch)-1].ReceiveTime)
-	// With at most half the ring in flight a reader always has the other half to read from.
-	for most := int(p.slotCount / 2); len(batch) > 0; {
+	for most := p.most(); len(batch) > 0; {
 		part := batch[:min(len(batch), most)]
-		p.announce(part)
-		p.fill(part, now)
-		p.commit(part)
+		d := p.announce(len(part), batch[len(batch)-1].ReceiveTime)
+		for i := range part {
+			d.put(i, &part[i])
+		}
+		p.commit(&d, len(part), p.findNewest(part))
 		batch = batch[len(part):]
-	}
-	p.silent = true
-	p.fetchAhead()
-	if now-p.beat > p.beatEvery {
-		p.setHeartbeat(now)
 	}
 	return nil
 }
@@ -250,101 +245,6 @@ func (p *Producer) check(batch []Sample) error {
 		}
 	}
 	return nil
-}
-
-// The order of stores, on which every reader relies:
-//
-//	announce  latest[].begin   plain stores
-//	          intent           storeBetween
-//	fill      slots, latest[]  plain stores
-//	commit    tail             storeBetween
-//	          latest[].marker  plain stores
-//
-// storeBetween is an atomic store (release) and an atomic load (acquire) whose value is not used. Go's atomic store is a store-release and its atomic load a load-acquire. A release store holds back what comes before
-// it but not what comes after, so alone it would let the plain stores of fill run ahead of the intent. On arm64 these
-// operations are STLR and LDAR: an STLR is ordered before a later LDAR (RCsc), an LDAR before everything after it. The
-// load after the store is therefore what makes it a barrier to both sides; LDAR is never elided by the compiler because
-// it is part of the chain of memory operations. On amd64 it is a plain store: the processor keeps stores in order, and the
-// compiler keeps those to memory, for the same reason.
-//
-// A ring reader loads tail, then the slot, then intent, each with acquire. If any word of the slot came from a later
-// turn of the ring, the intent of that turn was stored before it and so is seen by the reader's later load: the reader
-// finds position + slots < intent and counts a miss. If it sees tail above the position, everything that fill stored
-// before is seen.
-//
-// A latest-value reader loads marker, then the value, then begin. If any word came from a newer sample, that sample's
-// begin was stored before it and is seen: begin differs from marker. One barrier serves the whole batch, which is
-// what a sequence lock for each stream would otherwise cost twice per sample.
-//
-// After a kill at any point the tail is as it was before the batch or after it: nothing of an unfinished batch counts as
-// published.
-
-// findNewest finds the last sample of each stream in the part. It stores to private memory only.
-func (p *Producer) findNewest(part []Sample) {
-	p.lasts = p.lasts[:0]
-	for i := len(part) - 1; i >= 0; i-- {
-		// What a stream has from earlier parts lies at or below the tail.
-		if newest := &p.newest[part[i].Stream]; *newest <= p.tail {
-			*newest = p.tail + uint64(i) + 1
-			p.lasts = append(p.lasts, uint32(i))
-		}
-	}
-}
-
-// announce declares which slots and which latest values are about to be overwritten.
-func (p *Producer) announce(part []Sample) {
-	p.findNewest(part)
-	for _, i := range p.lasts {
-		p.latestAt(part[i].Stream).Begin = p.tail + uint64(i) + 1
-	}
-	storeBetween(&p.header.Intent, p.tail+uint64(len(part)))
-}
-
-// fill writes the samples into their slots, and each stream's newest one of the part into its latest value. What it is given
-// is what was announced, or the front of that.
-func (p *Producer) fill(part []Sample, now int64) {
-	for i := range part {
-		next := p.tail + uint64(i) + 1
-		slot := p.slotAt(next - 1)
-		slot.Marker = next
-		writeSample(slot, &part[i], now)
-	}
-	for _, i := range p.lasts {
-		if int(i) < len(part) {
-			s := &part[i]
-			writeSample(&p.latestAt(s.Stream).Slot, s, now)
-		}
-	}
-}
-
-// commit publishes what fill wrote.
-func (p *Producer) commit(part []Sample) {
-	first := p.tail
-	p.tail += uint64(len(part))
-	storeBetween(&p.header.Tail, p.tail)
-	for _, i := range p.lasts {
-		p.latestAt(part[i].Stream).Slot.Marker = first + uint64(i) + 1
-	}
-}
-
-// writeSample stores everything but the marker.
-func writeSample(slot *slotLayout, s *Sample, now int64) {
-	slot.Stream = s.Stream
-	slot.Epoch = s.Epoch
-	slot.Counter = s.Counter
-	slot.SourceTime = s.SourceTime
-	slot.Flags = uint16(s.Flags)
-	n := len(s.Body)
-	slot.Length = uint16(n)
-	slot.ReceiveTime = s.ReceiveTime
-	slot.PublishTime = now
-	to, from := unsafe.Add(unsafe.Pointer(slot), slotHeadSize), unsafe.Pointer(unsafe.SliceData(s.Body))
-	if n == 8 {
-		// What classic CAN carries; a call of copy takes longer than all of the above.
-		*(*[8]byte)(to) = *(*[8]byte)(from)
-		return
-	}
-	copy(unsafe.Slice((*byte)(to), n), s.Body)
 }
 
 func (p *Producer) slotAt(pos uint64) *slotLayout {
@@ -403,6 +303,8 @@ func (p *Producer) Fault() FaultState {
 // Finish marks the ring as ended in an orderly way: nothing more will be published. It comes before the server is closed, so
 // that a reader whose connection ends can tell this end from a crash.
 func (p *Producer) Finish() {
+	p.drafting.Lock()
+	defer p.drafting.Unlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.finish()
@@ -420,6 +322,8 @@ func (p *Producer) finish() {
 // Close finishes the ring and releases this side's memory; readers keep theirs until they have read what is left. Close the
 // server first. Closing twice is harmless.
 func (p *Producer) Close() error {
+	p.drafting.Lock()
+	defer p.drafting.Unlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.base == nil {

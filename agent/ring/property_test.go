@@ -112,7 +112,8 @@ func TestInterleaving(t *testing.T) {
 				case filled < 0:
 					size := rapid.IntRange(1, int(p.slotCount/2)).Draw(rt, "batch")
 					batch = stampedBatch(batch, p.tail, size, streams, bodyMax)
-					p.announce(batch)
+					// Room for more than is published, as a writer that does not know yet how much it has.
+					p.announce(rapid.IntRange(size, int(p.slotCount/2)).Draw(rt, "room"), 1)
 					filled = 0
 				case filled < len(batch):
 					next := p.tail + uint64(filled) + 1
@@ -123,10 +124,10 @@ func TestInterleaving(t *testing.T) {
 						}
 						return
 					}
-					p.put(next, &batch[filled], 1)
+					p.draft(1).put(filled, &batch[filled])
 					filled++
 				default:
-					p.commit(batch)
+					p.commit(p.draft(1), len(batch), p.findNewest(batch))
 					filled = -1
 				}
 			},

@@ -280,15 +280,18 @@ func TestLatestBeingWritten(t *testing.T) {
 	}
 	batch := []Sample{{Counter: 2, Body: []byte("new")}}
 	var s Sample
-	p.announce(batch)
+	d := p.announce(1, 1)
+	d.put(0, &batch[0])
+	newest := p.findNewest(batch)
+	p.announceLatest(&d, 1, newest)
 	if _, err := r.Latest(0, &s); !errors.Is(err, ErrLatestBusy) {
 		t.Errorf("announced: %v, %+v", err, s)
 	}
-	p.fill(batch, 1)
+	p.fillLatest(&d, newest)
 	if _, err := r.Latest(0, &s); !errors.Is(err, ErrLatestBusy) {
 		t.Errorf("filled: %v, %+v", err, s)
 	}
-	p.commit(batch)
+	p.commit(&d, 1, newest)
 	if ok, err := r.Latest(0, &s); !ok || err != nil || string(s.Body) != "new" {
 		t.Errorf("committed: %v, %v, %+v", ok, err, s)
 	}

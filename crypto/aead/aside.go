@@ -13,9 +13,10 @@ const (
 // learns that it was refused in any case; but an engine that leaves out the store shows the verdict in its time too, and
 // then nobody can show with a clock that nothing else of a tag is in there.
 //
-// From the kernels zeros go there, never plaintext. Of a ciphertext of more than fastText bytes it is what the record
-// decrypts to, and it is cleared before Open returns. The place for a Dst has its offset in the page, so that the two meet
-// the same sets of a cache and the same loads that the processor takes for the same address.
+// Kernels that store under masks do not need it, vaes256 for whole words of 8 bytes. From the others zeros go there, never
+// plaintext. Of a ciphertext of more than fastText bytes it is what the record decrypts to, and it is cleared before Open returns.
+// The place for a Dst has its offset in the page, so that the two meet the same sets of a cache and the same loads that the
+// processor takes for the same address.
 type aside [pageSize + MaxText]byte
 
 // place returns where in a n bytes for dst go.

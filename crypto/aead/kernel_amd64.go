@@ -12,7 +12,7 @@ func kernels() []kernel {
 	if hasVAES512() {
 		k = append(k, kernel{
 			name: NameVAES512, expand: expandAMD64,
-			lanes: 4, open: openVAES512, seal: sealVAES512, tag: tagVAES512, crypt: cryptVAES512,
+			lanes: 4, open: openVAES512, seal: sealVAES512, tag: tagVAES512, crypt: cryptAllVAES512, cryptMasked: cryptVAES512,
 		})
 	}
 	if hasVAES256() {
@@ -64,7 +64,11 @@ func sealVAES512(ops *Op, groups int) (done int)
 func tagVAES512(slot *keySlot, record *byte, n int, write bool) (same bool)
 
 //go:noescape
-func cryptVAES512(slot *keySlot, record *byte, n int, dst *byte)
+func cryptVAES512(slot *keySlot, record *byte, n int, dst *byte, keep uint64)
+
+func cryptAllVAES512(slot *keySlot, record *byte, n int, dst *byte) {
+	cryptVAES512(slot, record, n, dst, ^uint64(0))
+}
 
 //go:noescape
 func openAESNI(ops *Op, groups int, aside *aside) (done, accepted int)

@@ -157,7 +157,11 @@ func TestAsideHoldsNothing(t *testing.T) {
 						}
 					}
 					// Masked stores and accepted PDUs of the kernels leave the paint as it is.
-					touched := n > fastText || !right && k.name != NameVAES512
+					masked := k.name == NameVAES512 || k.name == NameVAES256 && n%8 == 0
+					touched := !right && !masked
+					if n > fastText {
+						touched = k.cryptMasked == nil
+					}
 					if (zeros > 0) != touched {
 						t.Errorf("%d bytes, right %v: %d bytes were stored aside", n, right, zeros)
 					}

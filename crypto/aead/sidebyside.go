@@ -28,6 +28,9 @@ type kernel struct {
 	tag func(slot *keySlot, record *byte, n int, write bool) (same bool)
 	// crypt XORs the keystream onto n bytes behind the AAD. dst may be the same memory as these, or none of it.
 	crypt func(slot *keySlot, record *byte, n int, dst *byte)
+	// cryptMasked is crypt for a CPU that stores under masks: it stores if keep is -1, and does all else but that if keep is 0.
+	// nil: there is none.
+	cryptMasked func(slot *keySlot, record *byte, n int, dst *byte, keep uint64)
 }
 
 // SideBySide is an engine that works on several PDUs at once in vector registers. Ciphertexts of up to 48 bytes go
@@ -115,18 +118,23 @@ func (e *SideBySide) fillUp(n int) {
 	}
 }
 
-// openLong verifies the whole record before it decrypts the first byte. One that is refused is decrypted too, to a place
-// aside that is cleared at once: which of the two places is taken from a table by the verdict, without a branch.
+// openLong verifies the whole record before it decrypts the first byte. One that is refused is decrypted too, and not stored, or
+// where there are no masks stored to a place aside that is cleared at once: which of the two places is taken from a table by the
+// verdict, without a branch.
 func (e *SideBySide) openLong(op *Op, n int) (accepted int) {
 	op.OK = e.kernel.tag(op.Key.slot, &op.Record[0], n, false)
 	if op.OK {
 		accepted = 1 // the compiler makes this a move, not a jump
 	}
 	dst := &op.Dst[:n][0]
-	aside := e.aside.place(dst, n)
-	places := [2]*byte{&aside[0], dst}
-	e.kernel.crypt(op.Key.slot, &op.Record[0], n, places[accepted&1])
-	clear(aside)
+	if e.kernel.cryptMasked != nil {
+		e.kernel.cryptMasked(op.Key.slot, &op.Record[0], n, dst, -uint64(accepted))
+	} else {
+		aside := e.aside.place(dst, n)
+		places := [2]*byte{&aside[0], dst}
+		e.kernel.crypt(op.Key.slot, &op.Record[0], n, places[accepted&1])
+		clear(aside)
+	}
 	// The kernels hold no reference to a Key, and a key that nobody refers to is wiped.
 	runtime.KeepAlive(op.Key)
 	op.N = n * accepted

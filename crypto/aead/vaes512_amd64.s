@@ -593,15 +593,18 @@ store:
 	VAESENC K, Z2, Z2 \
 	VAESENC K, Z3, Z3
 
-// func cryptVAES512(slot *keySlot, record *byte, n int, dst *byte)
+// func cryptVAES512(slot *keySlot, record *byte, n int, dst *byte, keep uint64)
 //
-// Z12 is the part that all counter blocks share, Z13 the counters of the next four, Z15 to Z27 and Z29 are the round
+// It stores under the mask keep, -1 or 0: 0 is for a record that is refused, of which nothing is stored while all else is done.
+// // Z12 is the part that all counter blocks share, Z13 the counters of the next four, Z15 to Z27 and Z29 are the round
 // keys.
-TEXT ·cryptVAES512(SB), NOSPLIT, $0-32
+TEXT ·cryptVAES512(SB), NOSPLIT, $0-40
 	MOVQ slot+0(FP), DI
 	MOVQ record+8(FP), BX
 	MOVQ n+16(FP), DX
 	MOVQ dst+24(FP), R8
+	MOVQ keep+32(FP), AX
+	KMOVQ AX, K5
 	CONSTANTS
 	VBROADCASTI32X4 (BX), Z12
 	VPSHUFB         NONCE, Z12, Z12
@@ -634,10 +637,10 @@ sixteen:
 	VPXORQ    64(BX), Z1, Z1
 	VPXORQ    128(BX), Z2, Z2
 	VPXORQ    192(BX), Z3, Z3
-	VMOVDQU64 Z0, (R8)
-	VMOVDQU64 Z1, 64(R8)
-	VMOVDQU64 Z2, 128(R8)
-	VMOVDQU64 Z3, 192(R8)
+	VMOVDQU64 Z0, K5, (R8)
+	VMOVDQU64 Z1, K5, 64(R8)
+	VMOVDQU64 Z2, K5, 128(R8)
+	VMOVDQU64 Z3, K5, 192(R8)
 	ADDQ      $256, BX
 	ADDQ      $256, R8
 	SUBQ      $256, DX
@@ -659,6 +662,10 @@ rest:
 	VPXORQ     Z5, Z1, Z1
 	VPXORQ     Z6, Z2, Z2
 	VPXORQ     Z7, Z3, Z3
+	KANDQ      K5, K1, K1
+	KANDQ      K5, K2, K2
+	KANDQ      K5, K3, K3
+	KANDQ      K5, K4, K4
 	VMOVDQU8   Z0, K1, (R8)
 	VMOVDQU8   Z1, K2, 64(R8)
 	VMOVDQU8   Z2, K3, 128(R8)

@@ -2,10 +2,7 @@
 
 package spdu
 
-import (
-	"encoding/binary"
-	"math/bits"
-)
+import "encoding/binary"
 
 // The two functions below say for a sample on CAN FD what Parse and ParseSample say, for a caller that has millions of them a
 // second and goes to those for everything else. They allocate nothing and return no errors.
@@ -17,20 +14,32 @@ func SampleFD(header uint64, size int) bool {
 		(size == fdMiddle || size == fdLarge || size == fdSmall && header>>4&15 <= fdSmallMaxPad)
 }
 
-// SampleTextFD reads the decrypted plaintext of a sample on CAN FD: the first n bytes of text, as the frame had it, of which
-// pad are padding. The source time is at its front, and length bytes of body follow. It must be called only after the tag has
-// verified; length is negative if ParseSample would not take it, and for any n that is not the length of such a plaintext.
-func SampleTextFD(text *[fdLargeText]byte, n int, pad uint8) (length int) {
-	if n&15 != fdSmallText || uint(n) > fdLargeText { // 8, 24, 40
-		return -1
+// TextFD is room for the plaintext of a sample on CAN FD, which begins at TextFrontFD. What is in front of it means nothing; it
+// is there so that words can be read from the end of any plaintext.
+type TextFD [TextFrontFD + fdLargeText + 8]byte
+
+// TextFrontFD is where the plaintext begins in a TextFD.
+const TextFrontFD = 16
+
+// PaddingFD holds for each pad the bits of the last two words of a plaintext that must be zero.
+type PaddingFD [MaxPad + 1][2]uint64
+
+// NewPaddingFD returns the table.
+func NewPaddingFD() *PaddingFD {
+	var t PaddingFD
+	for pad := range uint(len(t)) {
+		t[pad] = [2]uint64{^uint64(0) << (64 - 8*(max(pad, 8)-8)), ^uint64(0) << (64 - 8*min(pad, 8))}
 	}
-	// The last pad bytes are zero if so many zeros lead, read from the end. Of the shortest text there are no more than eight,
-	// and a longer pad than that leaves no room for a source time.
-	zeros := bits.LeadingZeros64(binary.LittleEndian.Uint64(text[n-8:]))
-	if zeros == 64 {
-		zeros += bits.LeadingZeros64(binary.LittleEndian.Uint64(text[max(n-16, 0):]))
-	}
-	if zeros < 8*int(pad) {
+	return &t
+}
+
+// TextLength reads the decrypted plaintext of a sample on CAN FD: n bytes of text, as the frame had it, of which pad are
+// padding. The source time is at its front, and length bytes of body follow. It must be called only after the tag has verified;
+// length is negative if ParseSample would not take it, and for any n that is not the length of such a plaintext.
+func (t *PaddingFD) TextLength(text *TextFD, n int, pad uint8) (length int) {
+	mask := &t[pad&MaxPad]
+	if n&15 != fdSmallText || uint(n) > fdLargeText || // 8, 24, 40
+		binary.LittleEndian.Uint64(text[n:])&mask[0]|binary.LittleEndian.Uint64(text[n+8:])&mask[1] != 0 {
 		return -1
 	}
 	return n - int(pad) - SourceTimeSize

@@ -23,15 +23,20 @@ func TestSampleFD(t *testing.T) {
 	}
 }
 
-// TestSampleTextFD compares the fast reading with ParseSample, for every length and pad, with one byte that is not zero at
+// TestTextLength compares the fast reading with ParseSample, for every length and pad, with one byte that is not zero at
 // every place, and with several. Lengths that no frame has are refused.
-func TestSampleTextFD(t *testing.T) {
+func TestTextLength(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	var text [fdLargeText]byte
+	padding := NewPaddingFD()
+	var room TextFD
+	text := room[TextFrontFD:][:fdLargeText]
 	for n := -1; n <= fdLargeText+1; n++ {
 		for pad := range uint8(MaxPad + 1) {
 			for place := range max(n, 0) + 40 {
-				clear(text[:])
+				for i := range room {
+					room[i] = byte(r.Uint32()) // in front of the plaintext and behind it, whatever was there
+				}
+				clear(text[:max(min(n, len(text)), 0)])
 				if place < n {
 					text[min(place, fdLargeText-1)] = 1 << (place % 8)
 				} else {
@@ -39,7 +44,7 @@ func TestSampleTextFD(t *testing.T) {
 						text[r.IntN(len(text))] = byte(r.Uint32())
 					}
 				}
-				length := SampleTextFD(&text, n, pad)
+				length := padding.TextLength(&room, n, pad)
 				if n != fdSmallText && n != fdMidText && n != fdLargeText {
 					if length >= 0 {
 						t.Fatalf("%d bytes, pad %d: %d", n, pad, length)

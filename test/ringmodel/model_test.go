@@ -78,6 +78,7 @@ func TestNoTornRead(t *testing.T) {
 		"RING LATEST TOTAL=3",
 		// What tests on x86-64 cannot find: there the barriers are not needed.
 		"RING TSO NO_BARRIER_AFTER_INTENT",
+		"LATEST TSO NO_SECOND_BARRIER",
 		"LATEST TSO NO_BARRIER_AFTER_TAIL",
 	} {
 		t.Run(parameters, func(t *testing.T) {
@@ -97,12 +98,12 @@ func TestSeededBugs(t *testing.T) {
 		{"RING TORN_ONLY NO_INTENT", "copy"},
 		{"RING TORN_ONLY LATE_INTENT", "copy"},
 		{"RING TORN_ONLY NO_BARRIER_AFTER_INTENT", "copy"},
-		{"RING TORN_ONLY PLAIN_TAIL", "copy"},
+		{"RING TORN_ONLY PLAIN_TAIL NO_SECOND_BARRIER", "copy"},
 		{"RING TORN_ONLY NO_SECOND_LOOK", "copy"},
 		{"RING TORN_ONLY NO_FENCE", "copy"},
 		{"RING TSO TORN_ONLY NO_INTENT", "copy"},
 		{"RING MISSED_TWICE", "missed"},
-		{"LATEST NO_BARRIER_AFTER_INTENT", "copy"},
+		{"LATEST NO_SECOND_BARRIER", "copy"},
 		{"LATEST NO_BARRIER_AFTER_TAIL", "copy"},
 		{"LATEST LATE_BEGIN", "copy"},
 		{"LATEST NO_SECOND_LOOK", "copy"},

@@ -29,8 +29,8 @@
  *	KILL     the producer may be killed between any two stores
  *	TSO, TORN_ONLY   see above and below
  *
- * Seeded bugs, each of which must be found: NO_INTENT, LATE_INTENT, NO_BARRIER_AFTER_INTENT, PLAIN_TAIL,
- * NO_BARRIER_AFTER_TAIL, LATE_BEGIN, NO_SECOND_LOOK, NO_FENCE, MISSED_TWICE.
+ * Seeded bugs, each of which must be found: NO_INTENT, LATE_INTENT, NO_BARRIER_AFTER_INTENT, NO_SECOND_BARRIER (for latest
+ * values, and together with PLAIN_TAIL for the ring), NO_BARRIER_AFTER_TAIL, LATE_BEGIN, NO_SECOND_LOOK, NO_FENCE, MISSED_TWICE.
  *
  *	spin -a -DRING ring.pml && gcc -O2 -DSAFETY -o pan pan.c && ./pan -m500000
  */
@@ -59,7 +59,7 @@
 #define CELLS (BEGIN + 2 + WORDS)
 
 /* What one batch can put into the buffer, and what the one before may have left in it. */
-#define BUFFER (2 * (4 + BATCH * WORDS + WORDS))
+#define BUFFER (2 * (5 + BATCH * WORDS + WORDS))
 
 #define NOTHING 255
 
@@ -97,7 +97,7 @@ bool ended = false; /* the producer has finished or was killed */
 
 active proctype Producer()
 {
-	byte tail = 0, size, i, word;
+	byte tail = 0, size, room, i, word;
 
 	do
 	:: tail < TOTAL ->
@@ -107,21 +107,20 @@ active proctype Producer()
 		:: break
 		od;
 
-		/* announce */
-#if defined(LATEST) && !defined(LATE_BEGIN)
-		STORE(BEGIN, tail + size);
-#endif
+		/* announce: a writer may not know yet how much of the room it needs */
+		room = size;
+		do
+		:: room < BATCH -> room++
+		:: break
+		od;
 #if !defined(NO_INTENT) && !defined(LATE_INTENT)
-		STORE_RELEASE(INTENT, tail + size);
+		STORE_RELEASE(INTENT, tail + room);
 #endif
 #ifndef NO_BARRIER_AFTER_INTENT
 		BARRIER;
 #endif
-#if defined(LATEST) && defined(LATE_BEGIN)
-		STORE(BEGIN, tail + size);
-#endif
 
-		/* fill */
+		/* draft */
 		i = 0;
 		do
 		:: i < size ->
@@ -129,18 +128,33 @@ active proctype Producer()
 			do
 			:: word < WORDS ->
 				STORE(SLOT(tail + i, word), tail + i + 1);
-#ifdef LATEST
-				if
-				:: i + 1 == size -> STORE(VALUE(word), tail + size)
-				:: else
-				fi;
-#endif
 				word++
 			:: else -> break
 			od;
 			i++
 		:: else -> break
 		od;
+
+		/* announce the latest value, and exactly what is written */
+#if defined(LATEST) && !defined(LATE_BEGIN)
+		STORE(BEGIN, tail + size);
+#endif
+#if !defined(NO_INTENT) && !defined(LATE_INTENT)
+		STORE_RELEASE(INTENT, tail + size);
+#endif
+#ifndef NO_SECOND_BARRIER
+		BARRIER;
+#endif
+#if defined(LATEST) && defined(LATE_BEGIN)
+		STORE(BEGIN, tail + size);
+#endif
+#ifdef LATEST
+		word = 0;
+		do
+		:: word < WORDS -> STORE(VALUE(word), tail + size); word++
+		:: else -> break
+		od;
+#endif
 
 		/* commit */
 #ifdef LATE_INTENT
