@@ -161,7 +161,7 @@ func (m *keyManager) offer(name string) (*agree.Offered, error) {
 }
 
 // accept takes a node's reply: once the epoch is durable, agent and filter take it up, and its offer ends.
-func (m *keyManager) accept(reply []byte) (*agree.Accepted, error) {
+func (m *keyManager) accept(reply []byte) (_ *agree.Accepted, err error) {
 	var set *policy.Set
 	var pending []*epoch.Offer
 	_ = m.between(func(a *Agent) error {
@@ -172,8 +172,13 @@ func (m *keyManager) accept(reply []byte) (*agree.Accepted, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Whatever becomes of it: what TPM and HPKE have left goes before the answer.
-	defer m.erase()
+	// What TPM and HPKE have left goes before the answer. The saver sees to it once the epoch is durable.
+	defer func() {
+		if err != nil {
+			m.saves.eraser.ask()
+		}
+		m.waitErased()
+	}()
 	e, err := answered.Open(m.station, m.agent.state)
 	if err != nil {
 		return nil, err
@@ -198,11 +203,8 @@ func (m *keyManager) accept(reply []byte) (*agree.Accepted, error) {
 	return &agree.Accepted{Node: name, Epoch: e.Number, FirstCounter: e.Base, Via: ViaAgent}, nil
 }
 
-// erase has memory cleared of what secrets have left, and waits for it unless the agent ends: then it is cleared before that.
-func (m *keyManager) erase() {
-	m.saves.eraser.ask()
-	_ = m.saves.eraser.wait(m.ctx)
-}
+// waitErased waits until memory is cleared of what secrets have left that came or went; not while the agent ends.
+func (m *keyManager) waitErased() { _ = m.saves.eraser.wait(m.ctx) }
 
 // node finds a node of the pipeline, and checks that the binding is still the one that an epoch was agreed under.
 func (a *Agent) node(name string, binding [32]byte) (*node, error) {
@@ -346,7 +348,7 @@ func (m *keyManager) retire(name string, number uint32) (*agree.Retired, error) 
 		return nil, fmt.Errorf("retire epoch: %w", err)
 	}
 	err = m.saves.hardware.wait(m.ctx, m.saves.hardware.ask(true))
-	m.erase()
+	m.waitErased()
 	if err != nil {
 		return nil, fmt.Errorf("epochs %v of node %s are refused from now on and their keys wiped, and the state says so, but the TPM still opens older copies of it; the agent goes on trying: %w", r.Retired, name, err)
 	}

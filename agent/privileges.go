@@ -17,6 +17,7 @@ import (
 
 	"github.com/cellward/cellward/agent/policy"
 	"github.com/cellward/cellward/agent/privilege"
+	"github.com/cellward/cellward/agent/vault"
 )
 
 // AccessError says that the user whom the agent becomes could not go on working with something.
@@ -152,6 +153,9 @@ func (p *Privileges) checkState(dir string) error {
 	for _, n := range names {
 		if n.Type()&fs.ModeSymlink != 0 {
 			continue // is refused when it is opened
+		}
+		if vault.IsTemporary(n.Name()) {
+			continue // of an agent that was killed, perhaps before it had given the file to the user
 		}
 		if err := p.user.Access(filepath.Join(dir, n.Name()), privilege.Read|privilege.Write); err != nil {
 			return access(err, help)

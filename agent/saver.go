@@ -70,12 +70,14 @@ func (s *saver) run() {
 		job.encoded.Wipe()
 		if err == nil {
 			job.durable(job.ceilings)
+			// What the hardware leaves is erased in one go with the rest.
 			if s.store.stale() {
 				s.hardware.ask(false)
+			} else {
+				s.eraseChanged()
 			}
 		}
 		s.report(err)
-		s.eraseChanged()
 		s.mu.Lock()
 		if err != nil {
 			s.bad = job.seq
@@ -86,7 +88,7 @@ func (s *saver) run() {
 	}
 }
 
-// eraseChanged has memory erased if a secret has come or gone in the store.
+// eraseChanged has memory erased if a secret has come or gone in the store. While the hardware refuses to retire it, that is once.
 func (s *saver) eraseChanged() {
 	if s.store.secretsChanged() {
 		s.eraser.ask()

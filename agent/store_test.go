@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cellward/cellward/agent/epoch"
@@ -28,11 +29,12 @@ func TestRetirementWaitsForTheHardware(t *testing.T) {
 	w.offline.power = &power{cut: 0} // the chip alone is dead
 	w.core.nodes[0].retire(1)
 	reports := make(chan error, 8)
+	var erased atomic.Int32
 	s := newSaver(w.store, func(err error) {
 		if err != nil {
 			t.Errorf("save: %v", err)
 		}
-	}, func(err error) { reports <- err }, func() {})
+	}, func(err error) { reports <- err }, func() { erased.Add(1) })
 	w.core.note()
 	e, err := w.state.Encode()
 	if err != nil {
@@ -43,6 +45,15 @@ func TestRetirementWaitsForTheHardware(t *testing.T) {
 	}
 	if err := <-reports; !errors.Is(err, ErrRetire) {
 		t.Fatalf("retirement without the chip: %v", err)
+	}
+	// What the epoch has left in memory does not wait for the chip, and is erased once however often that refuses.
+	for range 2 {
+		if err := s.hardware.wait(t.Context(), s.hardware.ask(false)); !errors.Is(err, ErrRetire) {
+			t.Fatalf("retirement without the chip: %v", err)
+		}
+	}
+	if err := s.eraser.wait(t.Context()); err != nil || erased.Load() != 1 {
+		t.Fatalf("memory was erased %d times, %v", erased.Load(), err)
 	}
 	// Whoever opens the folder now knows that something is still to be retired.
 	w.offline.power = w.power
@@ -56,6 +67,9 @@ func TestRetirementWaitsForTheHardware(t *testing.T) {
 		t.Fatalf("retirement with the chip: %v", err)
 	}
 	s.close()
+	if erased.Load() != 2 {
+		t.Fatalf("memory was erased %d times", erased.Load())
+	}
 	if w.offline.value != before+1 {
 		t.Fatalf("counter shows %d, want %d", w.offline.value, before+1)
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -160,15 +161,11 @@ func (d *Dir) ReadFile(name string) ([]byte, error) {
 
 // WriteFile implements Storage.
 func (d *Dir) WriteFile(name string, data []byte) (err error) {
-	var f *os.File
-	if d.gives() {
-		if err := d.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("replace %s in %s: %w", name, d.path, err)
-		}
-		f, err = d.create(name)
-	} else {
-		f, err = d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
+	// A file that root was about to give away when it was killed is root's: its place can be taken, and it cannot be written.
+	if err := d.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("replace %s in %s: %w", name, d.path, err)
 	}
+	f, err := d.create(name)
 	if err != nil {
 		return fmt.Errorf("make %s in %s: %w", name, d.path, err)
 	}
@@ -227,9 +224,15 @@ func (d *Dir) Sync() error {
 	return f.Close()
 }
 
+const temporary = ".tmp"
+
+// IsTemporary reports whether a name is that of a file that Replace had not finished. Nobody reads it, and the next Replace takes
+// its place, whosever it is.
+func IsTemporary(name string) bool { return strings.HasSuffix(name, temporary) }
+
 // Replace writes a file so that after a crash at any point its name stands for the old content or the new, whole.
 func Replace(s Storage, name string, data []byte) error {
-	tmp := name + ".tmp"
+	tmp := name + temporary
 	if err := s.WriteFile(tmp, data); err != nil {
 		return err
 	}

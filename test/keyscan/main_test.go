@@ -34,6 +34,13 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "keyscan:", execWithoutSecretMemory())
 		os.Exit(1)
 	}
+	if os.Getenv(tracerVariable) != "" {
+		if err := traceAsTold(); err != nil {
+			fmt.Fprintln(os.Stderr, "keyscan: tracer:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	flag.Parse()
 	os.Exit(run(m))
 }

@@ -101,8 +101,8 @@ func sources(set *policy.Set) (all []uint32) {
 	return all
 }
 
-// gateway reads the gateway's secrets, as its TPM gives them out, and makes its epoch end soon.
-func gateway(t *testing.T, l *demo.Lab, set *policy.Set, s *secrets) (number uint32, prk schedule.PRK) {
+// gateway reads the gateway's secrets, as its TPM gives them out, and gives its epoch some time to live.
+func gateway(t *testing.T, l *demo.Lab, set *policy.Set, s *secrets, lifetime time.Duration) (number uint32, prk schedule.PRK) {
 	t.Helper()
 	g, err := station.Open(t.Context(), station.Options{Dir: l.GatewayState(), TPM: l.GatewayTPM(), Gateway: true, Owner: demo.AgentUID})
 	if err != nil {
@@ -200,7 +200,7 @@ func testProcesses(t *testing.T, refuse, edgeTPM bool) {
 	t.Setenv("GOTRACEBACK", "crash") // a crash ends in the way that dumps core
 	l, set := newLab(t, demo.LabOptions{Program: program(t, refuse), SoftwareEdge: !edgeTPM})
 	s := &secrets{t: t}
-	number, prk := gateway(t, l, set, s)
+	number, prk := gateway(t, l, set, s, lifetime)
 	public := []byte(set.Policy.Name)
 
 	running, err := l.StartAgent(t.Context())

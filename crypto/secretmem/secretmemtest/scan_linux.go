@@ -7,12 +7,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
 // Piece is the length in bytes of what is looked for: a secret counts as found where any whole piece of it is, so that a copy
@@ -53,11 +52,15 @@ type Hit struct {
 	Mapping Mapping
 }
 
+// Registers is how the name of the mapping of a hit begins that is in no memory; At is an offset in the kernel's layout of them.
+const Registers = "registers"
+
 // Result is the outcome of a scan.
 type Result struct {
 	Hits []Hit
-	// Read is how many bytes were looked at. Unreadable are the mappings, or parts of them, that the kernel gave nobody.
+	// Read is how many bytes were looked at, Threads how many threads' registers. Unreadable are the mappings, or parts of them, that the kernel gave nobody.
 	Read       uint64
+	Threads    int
 	Unreadable []Mapping
 }
 
@@ -97,50 +100,87 @@ func Mappings(pid int) ([]Mapping, error) {
 	return all, nil
 }
 
-// Scan stops another process, reads all of its memory through /proc/PID/mem and lets it go on: what a debugger run by root could
-// write to a core file, but for the registers. It needs root, or a process of the same user that is dumpable.
-func Scan(pid int, secrets []Secret) (_ *Result, err error) {
-	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
-		return nil, fmt.Errorf("stop process %d: %w", pid, err)
-	}
-	defer func() { err = errors.Join(err, unix.Kill(pid, unix.SIGCONT)) }()
-	all, err := Mappings(pid)
+// Scan stops another process, reads the registers of all its threads, by ptrace(2), and all of its memory, through /proc/PID/mem,
+// and lets it go on. The process must not be a child that somebody else of this process waits for: that wait would take the
+// tracer's messages. It is what a debugger run by root could write to a core file, and the mappings that it would leave out. It needs
+// root, or a process of the same user that is dumpable.
+func Scan(pid int, secrets []Secret) (*Result, error) {
+	x, r := newIndex(secrets), new(Result)
+	err := stopped(pid, func(all []registers) error {
+		for _, t := range all {
+			m := Mapping{Name: fmt.Sprintf("%s of thread %d", Registers, t.thread)}
+			x.find(t.b, func(offset int, name string) { r.Hits = append(r.Hits, Hit{name, uint64(offset), m}) })
+			r.Read += uint64(len(t.b))
+			r.Threads++
+		}
+		return r.memory(pid, x)
+	})
 	if err != nil {
 		return nil, err
+	}
+	return r, nil
+}
+
+// memory looks through all that can be read of a process that is stopped.
+func (r *Result) memory(pid int, x *index) error {
+	all, err := Mappings(pid)
+	if err != nil {
+		return err
 	}
 	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer mem.Close()
-	x, r := newIndex(secrets), new(Result)
-	buf := make([]byte, chunk+Piece)
-	defer clear(buf)
 	for _, m := range all {
 		// What the kernel made for all processes holds nothing of this one; reserved address space that was never touched holds
 		// nothing at all.
 		if strings.HasPrefix(m.Name, "[v") || !m.Resident && !strings.HasPrefix(m.Permissions, "r") {
 			continue
 		}
-		refused := false
-		for at := m.From; at < m.To; at += chunk {
-			n, err := mem.ReadAt(buf[:min(chunk+Piece-1, m.To-at)], int64(at))
-			if n == 0 && err != nil {
-				refused = true
-				continue
-			}
-			r.Read += uint64(min(n, chunk))
-			x.find(buf[:n], func(offset int, name string) {
-				if offset < chunk {
-					r.Hits = append(r.Hits, Hit{name, at + uint64(offset), m})
-				}
-			})
-		}
-		if refused {
+		if r.read(mem, m, x) {
 			r.Unreadable = append(r.Unreadable, m)
 		}
 	}
+	return nil
+}
+
+// ScanFile looks through a file, such as a core file. Its hits are by offset.
+func ScanFile(name string, secrets []Secret) (*Result, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	r := new(Result)
+	if r.read(f, Mapping{To: uint64(info.Size()), Name: name}, newIndex(secrets)) {
+		return nil, fmt.Errorf("read %s: a part of it cannot be read", name)
+	}
 	return r, nil
+}
+
+// read looks through a mapping and reports whether a part of it was refused.
+func (r *Result) read(from io.ReaderAt, m Mapping, x *index) (refused bool) {
+	buf := make([]byte, chunk+Piece)
+	defer clear(buf)
+	for at := m.From; at < m.To; at += chunk {
+		n, err := from.ReadAt(buf[:min(chunk+Piece-1, m.To-at)], int64(at))
+		if n == 0 && err != nil {
+			refused = true
+			continue
+		}
+		r.Read += uint64(min(n, chunk))
+		x.find(buf[:n], func(offset int, name string) {
+			if offset < chunk {
+				r.Hits = append(r.Hits, Hit{name, at + uint64(offset), m})
+			}
+		})
+	}
+	return refused
 }
 
 // chunk is how much is read at once: pages, so that one that cannot be read does not hide the next.
