@@ -196,6 +196,7 @@ type SealCounts struct {
 	FirstCounter uint64 `json:"first_counter"`
 	Offered      uint64 `json:"offered"`
 	Sealed       uint64 `json:"sealed"`
+	Dropped      uint64 `json:"dropped"`
 }
 
 // watchEdge waits for the edge to end and shows how far it is.

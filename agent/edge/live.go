@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/cellward/cellward/agent/trace"
@@ -19,9 +20,14 @@ type Live struct {
 	name  string
 	begun time.Time
 	frame loader.CANFrame
+	drops atomic.Uint64 // as of Close
 }
 
 var _ trace.Source = (*Live)(nil)
+
+// liveQueue is how many frames may wait while the node stands still: several seconds of a classic bus at 1 Mbit/s. It is a limit:
+// an empty queue takes no memory.
+const liveQueue = 1 << 16
 
 // OpenLive opens an interface in the caller's network namespace. Protected identifiers do not come through where a filter is
 // attached.
@@ -30,7 +36,19 @@ func OpenLive(name string) (*Live, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := c.SetReceiveQueue(liveQueue); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
 	return &Live{conn: c, name: name, begun: time.Now()}, nil
+}
+
+// Dropped returns how many frames of the interface were lost before Next because they waited too long for it. Safe for concurrent use.
+func (l *Live) Dropped() uint64 {
+	n, err := l.conn.Drops()
+	if err != nil { // it is closed
+		return l.drops.Load()
+	}
+	return n
 }
 
 // Next implements trace.Source. Times are since the source was opened.
@@ -61,4 +79,7 @@ func (l *Live) Next(f *trace.Frame) error {
 }
 
 // Close ends a Next that waits, and all later ones.
-func (l *Live) Close() error { return l.conn.Close() }
+func (l *Live) Close() error {
+	l.drops.Store(l.Dropped())
+	return l.conn.Close()
+}

@@ -40,17 +40,19 @@ type NodeOptions struct {
 
 // Report says what a run of a node has done.
 type Report struct {
-	Node         string  `json:"node"`
-	Epoch        uint32  `json:"epoch"`
-	FirstCounter uint64  `json:"first_counter"`
-	Offered      uint64  `json:"offered"`
-	Sealed       uint64  `json:"sealed"`
-	Unclaimed    uint64  `json:"unclaimed"`
-	Other        uint64  `json:"remote_or_error"`
-	Heartbeats   uint64  `json:"heartbeats"`
-	Starts       uint64  `json:"start_records"`
-	KeyMemory    string  `json:"key_memory"`
-	ElapsedS     float64 `json:"elapsed_s"`
+	Node         string `json:"node"`
+	Epoch        uint32 `json:"epoch"`
+	FirstCounter uint64 `json:"first_counter"`
+	Offered      uint64 `json:"offered"`
+	Sealed       uint64 `json:"sealed"`
+	Unclaimed    uint64 `json:"unclaimed"`
+	Other        uint64 `json:"remote_or_error"`
+	// Dropped counts frames that the kernel had no room for because this node did not take them in time; they were never offered.
+	Dropped    uint64  `json:"dropped"`
+	Heartbeats uint64  `json:"heartbeats"`
+	Starts     uint64  `json:"start_records"`
+	KeyMemory  string  `json:"key_memory"`
+	ElapsedS   float64 `json:"elapsed_s"`
 }
 
 // OpenNode opens a node's state folder and checks its identity against the binding.
@@ -113,9 +115,13 @@ func RunNode(ctx context.Context, o NodeOptions) (report Report, err error) {
 	secretmem.Collect()
 	err = sealer.Feed(ctx, o.Source, o.Speed)
 	c, epoch := sealer.Counts(), store.state.Epoch
+	var dropped uint64
+	if l, ok := o.Source.(interface{ Dropped() uint64 }); ok {
+		dropped = l.Dropped()
+	}
 	return Report{
 		Node: o.Node, Epoch: epoch, FirstCounter: sealer.Run().F, Offered: c.Offered, Sealed: c.Sealed, Unclaimed: c.Unclaimed,
-		Other: c.Other, Heartbeats: c.Heartbeats, Starts: c.Starts, ElapsedS: time.Since(begun).Seconds(),
+		Other: c.Other, Dropped: dropped, Heartbeats: c.Heartbeats, Starts: c.Starts, ElapsedS: time.Since(begun).Seconds(),
 		KeyMemory: max(keys.Backing().Kind, store.state.secrets.Backing().Kind).String(),
 	}, err
 }

@@ -32,7 +32,9 @@ static __always_inline bool cw_own_echo(struct __sk_buff *skb)
 SEC("tc")
 int can_ingress(struct __sk_buff *skb)
 {
-	enum cw_verdict verdict = cw_can_judge(skb, 0, skb->protocol, cw_own_echo(skb));
+	/* The network core notes the frame's length before the MAC header is put in front. */
+	__u32 front = skb->len - skb->wire_len;
+	enum cw_verdict verdict = cw_can_judge(skb, front, skb->protocol, cw_own_echo(skb));
 
 	cw_count(verdict);
 	/* Only these two: tcx takes any other code, TC_ACT_STOLEN too, for "next". */

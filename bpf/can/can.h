@@ -3,30 +3,51 @@
  * The CAN carrier at tc ingress. The frame is linear and without a link header: 16 bytes of classic CAN,
  * 72 of CAN FD whatever its len says, 12 + len of CAN XL. Other lengths are no CAN frames (the CAN stack
  * refuses them), but a TUN device or a broken driver can bring them up to here.
+ *
+ * In front of the frame a program may find bytes all the same. What the kernel shows at ingress begins at the
+ * MAC header, and drivers of controllers set that before they reserve room for struct can_skb_priv, where
+ * vcan and vxcan set it behind (init_can_skb_reserve() in drivers/net/can/dev/skb.c, can_send() in
+ * net/can/af_can.c). The network header is set by the network core, to where the CAN stack will read.
  */
 #ifndef CELLWARD_CAN_H
 #define CELLWARD_CAN_H
 
+#define CW_HDR_START_NET 1 /* BPF_HDR_START_NET of include/uapi/linux/bpf.h */
+
+#define CW_FRONT_MAX 64 /* more than any kernel has had in front of a frame */
+
 /*
- * Makes the identifier readable at offset off and returns where the frame begins, or NULL.
+ * Reads the identifier. CW_CANDIDATE means that it was read.
  *
  * Real CAN frames are linear. One that is not can still carry a protected identifier, so it is looked into
  * rather than passed unread.
  */
-static __always_inline void *cw_can_frame(struct __sk_buff *skb, const __u32 off)
+static __always_inline enum cw_verdict cw_can_id(struct __sk_buff *skb, canid_t *id)
 {
-	void *data = (void *)(long)skb->data;
-	void *end = (void *)(long)skb->data_end;
+	if (!bpf_skb_load_bytes_relative(skb, 0, id, sizeof(*id), CW_HDR_START_NET))
+		return CW_CANDIDATE;
+	if (bpf_skb_pull_data(skb, skb->len))
+		return CW_MALFORMED; /* no memory to look into it: it may be protected */
+	if (!bpf_skb_load_bytes_relative(skb, 0, id, sizeof(*id), CW_HDR_START_NET))
+		return CW_CANDIDATE;
+	/* Too short to name an identifier, so no stream's, and too short to be taken by the CAN stack. */
+	return CW_PASSED;
+}
 
-	if (data + off + sizeof(canid_t) <= end)
-		return data + off;
-	if (bpf_skb_pull_data(skb, off + sizeof(canid_t)))
+/*
+ * Returns the CAN FD frame that begins at offset off and has the identifier id, or NULL if what is there is
+ * none of its length. Where the frame begins must not be mistaken, so the identifier tells.
+ */
+static __always_inline const struct canfd_frame *cw_canfd_frame(struct __sk_buff *skb, const __u32 off, canid_t id)
+{
+	const struct canfd_frame *frame;
+
+	if (off > CW_FRONT_MAX || skb->len != off + CANFD_MTU)
 		return NULL;
-	data = (void *)(long)skb->data;
-	end = (void *)(long)skb->data_end;
-	if (data + off + sizeof(canid_t) <= end)
-		return data + off;
-	return NULL;
+	frame = (void *)(long)skb->data + off;
+	if ((void *)(frame + 1) > (void *)(long)skb->data_end || frame->can_id != id)
+		return NULL;
+	return frame;
 }
 
 /*
@@ -48,13 +69,9 @@ static __always_inline enum cw_verdict cw_can_judge(struct __sk_buff *skb, const
 	    protocol != bpf_htons(ETH_P_CANXL))
 		return CW_PASSED;
 
-	/* Too short to name an identifier, so no stream's, and too short to be taken by the CAN stack. */
-	if (skb->len < off + sizeof(canid_t))
-		return CW_PASSED;
-	frame = cw_can_frame(skb, off);
-	if (!frame)
-		return CW_MALFORMED; /* no memory to look into it: it may be protected */
-	id = frame->can_id;
+	verdict = cw_can_id(skb, &id);
+	if (verdict != CW_CANDIDATE)
+		return verdict;
 
 	/*
 	 * Error frames exist as classic frames only. The flag on another type would be a lie, under which
@@ -77,8 +94,10 @@ static __always_inline enum cw_verdict cw_can_judge(struct __sk_buff *skb, const
 
 	/* From here on the identifier is protected, and the frame ends in this program. */
 	if (protocol != bpf_htons(ETH_P_CANFD) || (id & (CAN_RTR_FLAG | CAN_ERR_FLAG)) ||
-	    stream->carrier != CW_CARRIER_CANFD || skb->len != off + CANFD_MTU ||
-	    (void *)(frame + 1) > (void *)(long)skb->data_end)
+	    stream->carrier != CW_CARRIER_CANFD)
+		return CW_PLAINTEXT_ON_PROTECTED;
+	frame = cw_canfd_frame(skb, off, id);
+	if (!frame)
 		return CW_PLAINTEXT_ON_PROTECTED;
 	if (frame->len != 32 && frame->len != 48 && frame->len != 64)
 		return CW_PLAINTEXT_ON_PROTECTED;

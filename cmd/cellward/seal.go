@@ -180,7 +180,7 @@ func writeReport(w io.Writer, format string, r edge.Report) error {
 	if format == "json" {
 		return json.NewEncoder(w).Encode(r)
 	}
-	_, err := fmt.Fprintf(w, "node %s, epoch %d, counters from %d: sealed %d of %d frames (%d unclaimed, %d remote or error), %d heartbeats, %d start records, %.1f s\n",
-		r.Node, r.Epoch, r.FirstCounter, r.Sealed, r.Offered, r.Unclaimed, r.Other, r.Heartbeats, r.Starts, r.ElapsedS)
+	_, err := fmt.Fprintf(w, "node %s, epoch %d, counters from %d: sealed %d of %d frames (%d unclaimed, %d remote or error, %d more dropped by the kernel), %d heartbeats, %d start records, %.1f s\n",
+		r.Node, r.Epoch, r.FirstCounter, r.Sealed, r.Offered, r.Unclaimed, r.Other, r.Dropped, r.Heartbeats, r.Starts, r.ElapsedS)
 	return err
 }

@@ -24,7 +24,7 @@ var ErrNoModule = errors.New("kernel has no such module")
 func Modules() []string {
 	return []string{
 		"virtio_pci", "virtio_console", "can", "can-raw", "can-bcm", "can-gw", "can-isotp", "can-j1939", "vcan", "vxcan", "veth",
-		"sch_ingress", "cls_bpf", "tun",
+		"sch_ingress", "cls_bpf", "tun", "kvaser_pci", "slcan",
 	}
 }
 

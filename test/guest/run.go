@@ -39,6 +39,8 @@ type Job struct {
 	Modules []string
 	// TPM gives the guest a TPM 2.0, a software one, at /dev/tpmrm0.
 	TPM bool
+	// CAN gives the guest two CAN controllers on one bus: SJA1000 on PCI cards that the driver kvaser_pci knows.
+	CAN bool
 	// Command is the program's path in the guest and its arguments, Env its environment, Dir its working folder; empty: /.
 	Command []string
 	Env     []string
@@ -91,6 +93,9 @@ func (s *System) Run(ctx context.Context, j Job) (code int, err error) {
 		// Any fault of the kernel ends the guest at once: -no-reboot turns the reboot into an end.
 		"-append", "console="+s.arch.console+" panic=-1 oops=panic loglevel=5",
 		"-device", "virtio-serial-pci")
+	if j.CAN {
+		args = append(args, "-object", "can-bus,id=can", "-device", "kvaser_pci,canbus=can", "-device", "kvaser_pci,canbus=can")
+	}
 	control := filepath.Join(dir, "control")
 	args = append(args, port("control", control, wire.ControlPort)...)
 	if j.TPM {

@@ -19,8 +19,8 @@ func TestDemo(t *testing.T) {
 		name string
 		args []string
 	}{
-		{"quiet", []string{"--duration", "2s"}},
-		{"attack", []string{"--duration", "20s", "--speed", "0", "--attack"}},
+		{"quiet", []string{"--duration", "1s", "--speed", "0"}},
+		{"attack", []string{"--duration", "5s", "--speed", "0", "--attack"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			out := cellward(t, append([]string{"demo", "-o", "json"}, c.args...)...)

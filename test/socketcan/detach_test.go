@@ -111,9 +111,9 @@ func trafficControl(t *testing.T, kind netlink.HeaderType, index int, parent uin
 // TestDetach lists what there is before the agent, with it, and after `cellward detach`, which ends what a killed agent and what
 // one that stopped has left: nothing of it is there any more, and protected identifiers are open.
 func TestDetach(t *testing.T) {
+	l := newLab(t, demo.LabOptions{SoftwareEdge: true}, shortLog(t, 10))
 	for _, end := range []string{"killed", "stopped"} {
 		t.Run(end, func(t *testing.T) {
-			l := newLab(t, demo.LabOptions{SoftwareEdge: true}, shortLog(t, 10))
 			before := l.list(t, nil)
 			gateway := l.agent(t)
 			ids := must[*loader.Inspection](t)(loader.Inspect(l.Binding().Gateway.BPFFS))

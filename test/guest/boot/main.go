@@ -132,7 +132,7 @@ func (o *options) one(ctx context.Context, r *result, dir string) error {
 	defer cancel()
 	p := &parser{result: r, verbose: o.verbose, say: say}
 	r.code, err = s.Run(limited, guest.Job{
-		Init: b.init, Modules: guest.Modules(), TPM: true, Files: files, Output: p, Progress: say, Command: command, Dir: "/root",
+		Init: b.init, Modules: guest.Modules(), TPM: true, CAN: true, Files: files, Output: p, Progress: say, Command: command, Dir: "/root",
 		Programs: []string{
 			"/usr/bin/swtpm", "/usr/bin/cansend", "/usr/bin/candump", "/usr/bin/cangen", "/usr/bin/canplayer", "/usr/bin/cangw",
 			"/usr/bin/isotpsend", "/usr/bin/isotprecv",

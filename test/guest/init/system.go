@@ -44,6 +44,7 @@ func mountAll() error {
 		{"sysfs", "/sys", false},
 		{"devtmpfs", "/dev", false},
 		{"tmpfs", "/dev/shm", false},
+		{"devpts", "/dev/pts", false},
 		{"tmpfs", "/tmp", false},
 		{"tmpfs", "/run", false},
 		{"bpf", "/sys/fs/bpf", false},
