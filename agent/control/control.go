@@ -45,9 +45,10 @@ var ErrNotRunning = errors.New("no agent is listening")
 
 // Server answers requests on a Unix socket until it is closed.
 type Server struct {
-	http *http.Server
-	path string
-	done chan error
+	http     *http.Server
+	listener *net.UnixListener
+	path     string
+	done     chan error
 }
 
 // Serve listens on path, with mode 0660 and the given group when it is named, and answers GET requests for each resource
@@ -58,6 +59,11 @@ func Serve(path, group string, resources map[string]func() any, actions map[stri
 	if err != nil {
 		return nil, err
 	}
+	return ServeListener(ln, path, resources, actions, nil)
+}
+
+// ServeListener is Serve on a socket that listens already. Streams leave HTTP behind, see [Stream].
+func ServeListener(ln *net.UnixListener, path string, resources map[string]func() any, actions map[string]Action, streams map[string]Stream) (*Server, error) {
 	mux := http.NewServeMux()
 	for name, get := range resources {
 		mux.HandleFunc("GET "+name, func(w http.ResponseWriter, _ *http.Request) {
@@ -74,12 +80,16 @@ func Serve(path, group string, resources map[string]func() any, actions map[stri
 	for name, do := range actions {
 		mux.HandleFunc("POST "+name, serveAction(do))
 	}
+	for name, take := range streams {
+		mux.HandleFunc("POST "+name, serveStream(take))
+	}
 	s := &Server{
 		http: &http.Server{
 			Handler: mux, ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second, MaxHeaderBytes: 4096, ConnContext: notePeer,
 		},
-		path: path,
-		done: make(chan error, 1),
+		listener: ln,
+		path:     path,
+		done:     make(chan error, 1),
 	}
 	go func() { s.done <- s.http.Serve(ln) }()
 	return s, nil
@@ -98,7 +108,10 @@ func (s *Server) Close() error {
 	return nil
 }
 
-func listen(path, group string) (net.Listener, error) {
+// Listen makes the socket that Serve would make.
+func Listen(path, group string) (*net.UnixListener, error) { return listen(path, group) }
+
+func listen(path, group string) (*net.UnixListener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("make folder of control socket: %w", err)
 	}
@@ -115,7 +128,7 @@ func listen(path, group string) (net.Listener, error) {
 		}
 	}
 	old := unix.Umask(0o177)
-	ln, err := net.Listen("unix", path)
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	unix.Umask(old)
 	if err != nil {
 		return nil, fmt.Errorf("listen on control socket: %w", err)

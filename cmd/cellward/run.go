@@ -31,7 +31,7 @@ func newRunCommand() *cobra.Command {
 	var docs documents
 	var every time.Duration
 	var engine, hook, user string
-	var all bool
+	var all, upgrade bool
 	var seccomp privilege.Enforcement
 	cmd := &cobra.Command{
 		Use:   "run",
@@ -50,6 +50,7 @@ its system calls. Documents, state or sockets that somebody else could have writ
 	cmd.Flags().StringVar(&engine, "engine", "", "AEAD engine to use (default: the fastest of this CPU that passes its tests)")
 	cmd.Flags().StringVar(&hook, "hook", "", "hook to attach by: tcx_ingress or clsact_ingress (default: what is attached already, else tcx where the kernel has it)")
 	cmd.Flags().BoolVar(&all, "require-interfaces", false, "end if an interface is missing at the start, which leaves the others open as well")
+	cmd.Flags().BoolVar(&upgrade, "upgrade", false, "take over from the agent that runs, if one does: no frame is lost, none published twice")
 	cmd.Flags().StringVar(&user, "user", "", "user to become, in place of the binding's; root stays root, for laboratories")
 	cmd.Flags().Var(&seccomp, "seccomp", "filter on system calls: log lets all through and has the kernel's log name what enforce refuses")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -73,7 +74,8 @@ its system calls. Documents, state or sockets that somebody else could have writ
 		return agent.RunGateway(cmd.Context(), agent.Options{
 			Documents: agent.DocumentPaths{Policy: docs.policy, Binding: docs.binding}, Reload: reload,
 			Hook: hook, RequireInterfaces: all,
-			Set: set, Log: log, ReportEvery: every, Engine: engine, Version: agent.Build().Version, Notify: manager,
+			Upgrade: upgrade,
+			Set:     set, Log: log, ReportEvery: every, Engine: engine, Version: agent.Build().Version, Notify: manager,
 			Privileges: &agent.Privileges{Documents: []string{docs.policy, docs.binding}, Seccomp: seccomp},
 		})
 	}

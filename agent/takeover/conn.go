@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package takeover
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	headSize = 5 // kind, length
+	// maxBody bounds a message: a gateway of 4,096 streams hands over less than 1 MiB.
+	maxBody = 8 << 20
+	// maxFiles is how many descriptors a message may bring.
+	maxFiles = 4
+	// maxReason bounds what a refusal says.
+	maxReason = 4 << 10
+)
+
+// ErrRefused says that the other side does not go on; the text behind it is the other side's.
+var ErrRefused = errors.New("the other agent refuses")
+
+// Conn is one end of the conversation. It is for one goroutine.
+type Conn struct {
+	c     *net.UnixConn
+	files []*os.File // came, and were not asked for yet
+}
+
+// NewConn begins a conversation over a stream socket.
+func NewConn(c *net.UnixConn) *Conn { return &Conn{c: c} }
+
+// Close ends it, and closes descriptors that nobody has asked for.
+func (c *Conn) Close() error {
+	closeAll(c.files)
+	c.files = nil
+	if err := c.c.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("end take-over: %w", err)
+	}
+	return nil
+}
+
+// SetDeadline bounds all that follows; the zero time takes the bound away.
+func (c *Conn) SetDeadline(t time.Time) error {
+	if err := c.c.SetDeadline(t); err != nil {
+		return fmt.Errorf("bound take-over: %w", err)
+	}
+	return nil
+}
+
+// Send sends a message. files go with it, and stay the caller's. The body is wiped from memory here once the kernel has it.
+func (c *Conn) Send(kind Kind, v any, files ...*os.File) error {
+	body, err := Encode(v)
+	if err != nil {
+		return err
+	}
+	defer clear(body)
+	b := make([]byte, headSize, headSize+len(body))
+	b[0] = byte(kind)
+	binary.LittleEndian.PutUint32(b[1:], uint32(len(body)))
+	b = append(b, body...)
+	defer clear(b)
+	if len(body) > maxBody {
+		return fmt.Errorf("send %v: it has %d bytes, at most %d are possible", kind, len(body), maxBody)
+	}
+	fds, err := descriptors(files)
+	if err != nil {
+		return fmt.Errorf("send %v: %w", kind, err)
+	}
+	var rights []byte
+	if len(fds) > 0 {
+		rights = unix.UnixRights(fds...)
+	}
+	n, _, err := c.c.WriteMsgUnix(b, rights, nil)
+	if err == nil && n < len(b) {
+		_, err = c.c.Write(b[n:])
+	}
+	if err != nil {
+		return fmt.Errorf("send %v: %w", kind, err)
+	}
+	return nil
+}
+
+// descriptors returns the numbers of files. Fd would make a listening socket a blocking one, for all who have it.
+func descriptors(files []*os.File) (fds []int, err error) {
+	for _, f := range files {
+		raw, err := f.SyscallConn()
+		if err != nil {
+			return nil, fmt.Errorf("get descriptor: %w", err)
+		}
+		if err := raw.Control(func(fd uintptr) { fds = append(fds, int(fd)) }); err != nil {
+			return nil, fmt.Errorf("get descriptor: %w", err)
+		}
+	}
+	return fds, nil
+}
+
+// Refuse tells the other side why this one does not go on. It may have gone already.
+func (c *Conn) Refuse(why error) {
+	reason := why.Error()
+	_ = c.Send(KindRefused, Refused{Reason: reason[:min(len(reason), maxReason)]})
+}
+
+// Receive waits for a message of a kind, decodes it into v and returns the descriptors that came with it, of which there must be as many
+// as wanted. ErrRefused: the other side does not go on. io.EOF: it has gone.
+func (c *Conn) Receive(kind Kind, v any, wanted int) (_ []*os.File, err error) {
+	defer func() {
+		if err != nil {
+			closeAll(c.files)
+			c.files = nil
+		}
+	}()
+	var head [headSize]byte
+	if err := c.fill(head[:]); err != nil {
+		return nil, fmt.Errorf("wait for %v: %w", kind, err)
+	}
+	n := binary.LittleEndian.Uint32(head[1:])
+	if n > maxBody {
+		return nil, fmt.Errorf("wait for %v: %w: it has %d bytes", kind, ErrMessage, n)
+	}
+	body := make([]byte, n)
+	defer clear(body)
+	if err := c.fill(body); err != nil {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return nil, fmt.Errorf("wait for %v: %w", kind, err)
+	}
+	switch got := Kind(head[0]); {
+	case got == KindRefused:
+		var r Refused
+		if err := Decode(body, &r); err != nil {
+			return nil, err
+		}
+		return nil, fmt.Errorf("%w: %q", ErrRefused, r.Reason)
+	case got != kind:
+		return nil, fmt.Errorf("wait for %v: %w: %v came", kind, ErrMessage, got)
+	}
+	if err := Decode(body, v); err != nil {
+		return nil, fmt.Errorf("wait for %v: %w", kind, err)
+	}
+	if len(c.files) != wanted {
+		return nil, fmt.Errorf("wait for %v: %w: %d descriptors came, want %d", kind, ErrMessage, len(c.files), wanted)
+	}
+	files := c.files
+	c.files = nil
+	return files, nil
+}
+
+// fill reads exactly len(b) bytes and keeps the descriptors that come with them.
+func (c *Conn) fill(b []byte) error {
+	rights := make([]byte, unix.CmsgSpace(4*maxFiles))
+	for got := 0; got < len(b); {
+		n, oobn, flags, _, err := c.c.ReadMsgUnix(b[got:], rights)
+		if perr := c.keep(rights[:oobn]); perr != nil {
+			return perr
+		}
+		switch {
+		case err != nil:
+			return err
+		case flags&unix.MSG_CTRUNC != 0:
+			return fmt.Errorf("%w: too many descriptors", ErrMessage)
+		case n == 0 && got == 0:
+			return io.EOF
+		case n == 0:
+			return io.ErrUnexpectedEOF
+		}
+		got += n
+	}
+	return nil
+}
+
+// keep takes the descriptors out of a control message.
+func (c *Conn) keep(oob []byte) error {
+	if len(oob) == 0 {
+		return nil
+	}
+	all, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrMessage, err)
+	}
+	for i := range all {
+		fds, err := unix.ParseUnixRights(&all[i])
+		if err != nil {
+			continue // of another kind
+		}
+		for _, fd := range fds {
+			unix.CloseOnExec(fd)
+			c.files = append(c.files, os.NewFile(uintptr(fd), "handed over"))
+		}
+	}
+	if len(c.files) > maxFiles {
+		return fmt.Errorf("%w: %d descriptors", ErrMessage, len(c.files))
+	}
+	return nil
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		_ = f.Close() // nothing was written
+	}
+}
+
+// Settle waits for Taken, and returns whether it came; the deadline bounds it. It is decided once and for both: when Settle returns false the
+// other side can never send Taken any more, because this one's end of the socket is shut (unix_stream_sendmsg in net/unix/af_unix.c
+// looks at that and queues the message under one lock), so whoever was told false goes on and whoever has sent Taken goes on, and never
+// both, whatever else becomes of the other process.
+func (c *Conn) Settle() (taken bool, err error) {
+	_, err = c.Receive(KindTaken, &Taken{}, 0)
+	if err == nil {
+		return true, nil
+	}
+	if serr := c.c.CloseRead(); serr != nil {
+		// Only a socket that is not connected any more cannot be shut: the other end has been closed.
+		err = errors.Join(err, serr)
+	}
+	// What was queued before is still there.
+	if derr := c.c.SetReadDeadline(time.Now().Add(time.Second)); derr != nil {
+		return false, errors.Join(err, derr)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		if _, again := c.Receive(KindTaken, &Taken{}, 0); again == nil {
+			return true, nil
+		}
+	}
+	return false, err
+}
