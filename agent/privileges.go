@@ -153,7 +153,8 @@ func (p *Privileges) checkState(dir string) error {
 		if n.Type()&fs.ModeSymlink != 0 {
 			continue // is refused when it is opened
 		}
-		if err := p.user.Access(filepath.Join(dir, n.Name()), privilege.Read|privilege.Write); err != nil {
+		// An agent that runs replaces its files: one that is gone was a temporary one.
+		if err := p.user.Access(filepath.Join(dir, n.Name()), privilege.Read|privilege.Write); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return access(err, help)
 		}
 	}

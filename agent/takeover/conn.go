@@ -30,7 +30,8 @@ var ErrRefused = errors.New("the other agent refuses")
 // Conn is one end of the conversation. It is for one goroutine.
 type Conn struct {
 	c     *net.UnixConn
-	files []*os.File // came, and were not asked for yet
+	in    []byte     // of a message that has not come whole
+	files []*os.File // came with it
 }
 
 // NewConn begins a conversation over a stream socket.
@@ -108,30 +109,27 @@ func (c *Conn) Refuse(why error) {
 }
 
 // Receive waits for a message of a kind, decodes it into v and returns the descriptors that came with it, of which there must be as many
-// as wanted. ErrRefused: the other side does not go on. io.EOF: it has gone.
+// as wanted. ErrRefused: the other side does not go on. io.EOF: it has gone. After os.ErrDeadlineExceeded it may be called again.
 func (c *Conn) Receive(kind Kind, v any, wanted int) (_ []*os.File, err error) {
 	defer func() {
-		if err != nil {
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			closeAll(c.files)
 			c.files = nil
 		}
 	}()
-	var head [headSize]byte
-	if err := c.fill(head[:]); err != nil {
+	if err := c.fill(headSize); err != nil {
 		return nil, fmt.Errorf("wait for %v: %w", kind, err)
 	}
-	n := binary.LittleEndian.Uint32(head[1:])
+	n := binary.LittleEndian.Uint32(c.in[1:])
 	if n > maxBody {
 		return nil, fmt.Errorf("wait for %v: %w: it has %d bytes", kind, ErrMessage, n)
 	}
-	body := make([]byte, n)
-	defer clear(body)
-	if err := c.fill(body); err != nil {
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
-		}
+	if err := c.fill(headSize + int(n)); err != nil {
 		return nil, fmt.Errorf("wait for %v: %w", kind, err)
 	}
+	head, body := c.in[:headSize], c.in[headSize:]
+	c.in = nil
+	defer clear(body)
 	switch got := Kind(head[0]); {
 	case got == KindRefused:
 		var r Refused
@@ -153,25 +151,29 @@ func (c *Conn) Receive(kind Kind, v any, wanted int) (_ []*os.File, err error) {
 	return files, nil
 }
 
-// fill reads exactly len(b) bytes and keeps the descriptors that come with them.
-func (c *Conn) fill(b []byte) error {
+// fill reads until n bytes of the message are there, and no further, and keeps the descriptors that come with them. What has come stays
+// after an error, so that a wait may be repeated.
+func (c *Conn) fill(n int) error {
+	if n > cap(c.in) { // once for a head and once for a body, so that no copy of a secret is left behind
+		c.in = append(make([]byte, 0, n), c.in...)
+	}
 	rights := make([]byte, unix.CmsgSpace(4*maxFiles))
-	for got := 0; got < len(b); {
-		n, oobn, flags, _, err := c.c.ReadMsgUnix(b[got:], rights)
+	for len(c.in) < n {
+		got, oobn, flags, _, err := c.c.ReadMsgUnix(c.in[len(c.in):n], rights)
 		if perr := c.keep(rights[:oobn]); perr != nil {
 			return perr
 		}
+		c.in = c.in[:len(c.in)+max(got, 0)]
 		switch {
-		case err != nil:
+		case err != nil && !errors.Is(err, io.EOF):
 			return err
 		case flags&unix.MSG_CTRUNC != 0:
 			return fmt.Errorf("%w: too many descriptors", ErrMessage)
-		case n == 0 && got == 0:
+		case got == 0 && len(c.in) == 0:
 			return io.EOF
-		case n == 0:
+		case got == 0:
 			return io.ErrUnexpectedEOF
 		}
-		got += n
 	}
 	return nil
 }
