@@ -4,6 +4,7 @@ package control
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -114,9 +115,12 @@ func OpenStream(ctx context.Context, socket, resource string) (_ *net.UnixConn, 
 	if err != nil {
 		return nil, nil, fmt.Errorf("ask agent on %s: %w", socket, err)
 	}
-	// Nothing follows the answer before this side has said something, so nothing is left in the reader.
-	answer := bufio.NewReader(io.LimitReader(conn, maxHead))
-	resp, err := http.ReadResponse(answer, nil)
+	// What follows the head is not for HTTP, and may bring descriptors: not a byte of it is read here.
+	head, err := readHead(conn)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read answer of agent: %w", err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(head)), nil)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read answer of agent: %w", err)
 	}
@@ -128,9 +132,26 @@ func OpenStream(ctx context.Context, socket, resource string) (_ *net.UnixConn, 
 	case http.StatusNotFound, http.StatusMethodNotAllowed:
 		return nil, nil, fmt.Errorf("%w: it is of a version that cannot hand over; stop it and start the new one", ErrRefused)
 	default:
-		text, _ := io.ReadAll(io.LimitReader(resp.Body, maxHead))
+		text, _ := io.ReadAll(io.LimitReader(conn, min(max(resp.ContentLength, 0), maxHead)))
 		return nil, nil, fmt.Errorf("agent answered %d to %s: %s", resp.StatusCode, resource, strings.TrimSpace(string(text)))
 	}
+}
+
+// readHead reads the head of an answer and nothing behind it.
+func readHead(r io.Reader) ([]byte, error) {
+	var head []byte
+	var b [1]byte
+	for len(head) < maxHead {
+		n, err := r.Read(b[:])
+		head = append(head, b[:n]...)
+		if bytes.HasSuffix(head, []byte("\r\n\r\n")) {
+			return head, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("its head is longer than %d bytes", maxHead)
 }
 
 // HandOver returns the listening socket for a server in another process. The caller closes it.
