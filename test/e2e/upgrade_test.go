@@ -3,7 +3,15 @@
 package e2e
 
 import (
+	"encoding/json"
 	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -30,6 +38,8 @@ func TestUpgrades(t *testing.T) {
 		t.Fatal(err)
 	}
 	got.follow(t, reader)
+	var inPython readings
+	python := followInPython(t, l, &inPython)
 	behind, err := l.TapStack()
 	if err != nil {
 		t.Fatal(err)
@@ -40,13 +50,15 @@ func TestUpgrades(t *testing.T) {
 		t.Fatal(err)
 	}
 	var longest, sum time.Duration
+	var pauses []int64 // in µs
 	for i := range *upgrades {
 		before := got.count()
-		begun := time.Now()
+		begun, former := time.Now(), gateway
 		if gateway, err = l.Upgrade(t.Context(), gateway); err != nil {
 			t.Fatalf("upgrade %d: %v", i+1, err)
 		}
 		took := time.Since(begun)
+		pauses = append(pauses, paused(t, former))
 		longest, sum = max(longest, took), sum+took
 		for deadline := time.Now().Add(10 * time.Second); got.count() == before; time.Sleep(5 * time.Millisecond) {
 			if time.Now().After(deadline) {
@@ -64,6 +76,7 @@ func TestUpgrades(t *testing.T) {
 	status := settled(t, l)
 	sealed := report(t, edge)
 	waitFor(t, &got, sealed.Sealed)
+	waitFor(t, &inPython, sealed.Sealed)
 	if err := behind.Finish(); err != nil {
 		t.Fatal(err)
 	}
@@ -73,8 +86,13 @@ func TestUpgrades(t *testing.T) {
 	if err := reader.Stop(); err != nil {
 		t.Fatal(err)
 	}
+	python()
 	got.wg.Wait()
+	inPython.wg.Wait()
 	r := compareWithSealed(t, l, &got, sealed, simulated)
+	if p := compareWithSealed(t, l, &inPython, sealed, simulated); p.doubled != 0 || p.foreign != 0 || p.lost != 0 {
+		t.Errorf("reader in Python: doubled %d, not sealed %d, lost %d", p.doubled, p.foreign, p.lost)
+	}
 	var injected uint64
 	for _, n := range wire.Injected() {
 		injected += n
@@ -83,9 +101,12 @@ func TestUpgrades(t *testing.T) {
 	for _, s := range status.Streams {
 		counted, deleted = counted+s.Lost, deleted+s.Deleted
 	}
-	t.Logf("| %-9s | %6s | %8s | %8s | %6s | %7s | %4s | %7s | %s", "what", "times", "sealed", "read", "forged", "doubled", "lost", "counted", "time of each: mean, longest")
-	t.Logf("| %-9s | %6d | %8d | %8d | %6d | %7d | %4d | %7d | %v, %v", "upgrades", *upgrades, sealed.Sealed, r.read, injected, r.doubled, r.lost, counted,
-		sum/time.Duration(max(1, *upgrades)), longest)
+	slices.Sort(pauses)
+	const row = "| %-8v | %5v | %8v | %8v | %6v | %7v | %4v | %7v | %21v | %21v |"
+	t.Logf(row, "what", "times", "sealed", "read", "forged", "doubled", "lost", "counted", "pause median, most", "start mean, most")
+	t.Logf(row, "upgrades", *upgrades, sealed.Sealed, r.read, injected, r.doubled, r.lost, counted,
+		fmt.Sprintf("%.1f, %.1f ms", float64(pauses[len(pauses)/2])/1e3, float64(pauses[len(pauses)-1])/1e3),
+		fmt.Sprintf("%v, %v", (sum/time.Duration(*upgrades)).Round(time.Millisecond), longest.Round(time.Millisecond)))
 	if r.doubled != 0 || r.foreign != 0 || r.lost != 0 || counted != 0 || deleted != 0 {
 		t.Errorf("doubled %d, not sealed %d, lost %d, counted as lost %d, deleted %d; want none", r.doubled, r.foreign, r.lost, counted, deleted)
 	}
@@ -97,6 +118,73 @@ func TestUpgrades(t *testing.T) {
 	}
 	if n := behind.ProtectedFrames(); n != 0 {
 		t.Errorf("%d protected frames reached the CAN stack", n)
+	}
+}
+
+// paused returns for how many µs the data path of an agent stood still that has handed over, as it says itself.
+func paused(t *testing.T, p *demo.Process) int64 {
+	t.Helper()
+	for line := range strings.Lines(p.Messages()) {
+		var e struct {
+			Event  string `json:"event"`
+			Paused int64  `json:"paused_us"`
+		}
+		if json.Unmarshal([]byte(line), &e) == nil && e.Event == "upgraded" {
+			return e.Paused
+		}
+	}
+	t.Fatalf("the agent before says nothing of an upgrade: %s", p.Messages())
+	return 0
+}
+
+// pythonReader follows a ring as programs do that are not this module's.
+const pythonReader = `
+import sys, cellward_ring
+with cellward_ring.open(sys.argv[1], reconnect=True, stale_after=60) as ring:
+    while True:
+        lines = ['{"stream":%d,"epoch":%d,"counter":%d,"body":"%s"}' % (s.stream.stream_id, s.epoch, s.counter, s.body.hex())
+                 for s in ring.next(4096, 1.0)]
+        if lines:
+            print("\n".join(lines), flush=True)
+`
+
+// followInPython starts a reader in Python and waits until it has the ring; end ends it.
+func followInPython(t *testing.T, l *demo.Lab, got *readings) (end func()) {
+	t.Helper()
+	module, err := filepath.Abs(filepath.Join("..", "..", "agent", "ring", "python"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := l.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("python3", "-c", pythonReader, l.RingSocket())
+	cmd.Env = append(os.Environ(), "PYTHONPATH="+module, "PYTHONDONTWRITEBYTECODE=1")
+	var errs strings.Builder
+	cmd.Stderr = &errs
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	end = sync.OnceFunc(func() {
+		_ = cmd.Process.Kill() // it knows no end
+		got.wg.Wait()
+		_ = cmd.Wait()
+	})
+	t.Cleanup(end)
+	got.follow(t, &demo.Process{Lines: out})
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if s, err := l.Status(t.Context()); err == nil && s.Readers > before.Readers {
+			return end
+		}
+		if time.Now().After(deadline) {
+			end()
+			t.Fatalf("reader in Python does not connect: %s", errs.String())
+		}
 	}
 }
 

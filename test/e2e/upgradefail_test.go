@@ -33,11 +33,11 @@ type traffic struct {
 	wire      *demo.Wire
 }
 
-// startTraffic seals for so long, with an attacker on the bus.
-func startTraffic(t *testing.T, d time.Duration) *traffic {
+// startTraffic seals until finish, with an attacker on the bus.
+func startTraffic(t *testing.T) *traffic {
 	t.Helper()
 	const speed = 15 // 5,100 frames a second
-	x := &traffic{t: t, simulated: d * speed}
+	x := &traffic{t: t, simulated: 3 * time.Minute * speed}
 	x.Lab = newLab(t, demo.LabOptions{Frames: 200_000}, x.simulated)
 	var err error
 	if x.gateway, err = x.StartAgent(t.Context()); err != nil {
@@ -69,7 +69,10 @@ func (x *traffic) flows(when string) {
 // finish ends it all and compares.
 func (x *traffic) finish() (c comparison, status agent.Status) {
 	x.t.Helper()
-	if err := x.edge.Wait(); err != nil {
+	if !x.edge.Running() {
+		x.t.Error("the edge has ended before")
+	}
+	if err := x.edge.Stop(); err != nil {
 		x.t.Fatal(err)
 	}
 	if err := x.wire.Finish(); err != nil {
@@ -204,7 +207,7 @@ func closeFiles(files []*os.File) {
 // goes on each time, with its own programs at the hooks, and no sample is lost or doubled.
 func TestSuccessorFails(t *testing.T) {
 	needRoot(t)
-	x := startTraffic(t, 32*time.Second)
+	x := startTraffic(t)
 	own, first := x.programs(), x.pid()
 	goesOn := func(name string) {
 		t.Helper()
@@ -341,7 +344,7 @@ func TestSuccessorFails(t *testing.T) {
 // free lock and consistent tables: nothing is doubled, and what is lost is counted.
 func TestPredecessorKilled(t *testing.T) {
 	needRoot(t)
-	x := startTraffic(t, 22*time.Second)
+	x := startTraffic(t)
 	restart := func(name string) {
 		t.Helper()
 		var err error
