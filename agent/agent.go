@@ -56,8 +56,9 @@ type Options struct {
 	Privileges *Privileges
 	// Notify tells the service manager of start, progress and stop; nil: nobody is told.
 	Notify *notify.Notifier
-	// Upgrade has RunGateway take over from the agent that runs, if one does.
-	Upgrade bool
+	// Upgrade has RunGateway take over from the agent that runs, if one does. With UnlessSame it returns nil at once if that one runs
+	// the same file as this process.
+	Upgrade, UnlessSame bool
 }
 
 // Agent is a running gateway pipeline. Its methods are safe for concurrent use with Run.
@@ -90,7 +91,9 @@ type Agent struct {
 	// batons hands a successor to the loop. openedAs is the user that this process was started by.
 	batons   chan *baton
 	openedAs int
-	control  *control.Server
+	// executable is the file that this process runs: device and inode.
+	executable [2]uint64
+	control    *control.Server
 	// documents is what status says of changes; mu guards it.
 	documents DocumentsStatus
 
@@ -175,8 +178,12 @@ func newAgent(opts Options) (*Agent, error) {
 	for _, r := range selected.Refused {
 		opts.Log.Error("engine is not trusted and not used", "event", "engine_refused", "engine", r.Name, "error", r.Err.Error())
 	}
+	file, err := executable()
+	if err != nil {
+		return nil, err
+	}
 	return &Agent{
-		opts: opts, log: opts.Log, engine: selected.Engine, report: newReporter(opts.Log), began: time.Now(),
+		executable: file, opts: opts, log: opts.Log, engine: selected.Engine, report: newReporter(opts.Log), began: time.Now(),
 		changes: make(chan *handover, 1), ended: make(chan struct{}), batons: make(chan *baton, 1), openedAs: os.Geteuid(),
 	}, nil
 }

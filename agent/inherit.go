@@ -42,6 +42,10 @@ func succeed(ctx context.Context, opts Options) (err error) {
 	s := &succession{conn: takeover.NewConn(raw), from: int(peer.Pid)}
 	taken := false
 	defer func() {
+		if errors.Is(err, takeover.ErrUnchanged) {
+			opts.Log.Info("the running agent is the same program and goes on", "event", "upgrade_unchanged", "agent", s.from)
+			err = nil
+		}
 		if err != nil && !taken {
 			err = fmt.Errorf("take over: %w", errors.Join(err, s.undo()))
 			s.conn.Refuse(err)
@@ -88,7 +92,8 @@ func (s *succession) prepare() error {
 		return err
 	}
 	set := s.opts.Set
-	hello := takeover.Hello{Version: takeover.Version, Program: s.opts.Version, Policy: set.PolicySum, Binding: set.BindingSum, Layout: facts.Layout}
+	hello := takeover.Hello{Version: takeover.Version, Program: s.opts.Version, Policy: set.PolicySum, Binding: set.BindingSum, Layout: facts.Layout,
+		Device: s.executable[0], Inode: s.executable[1], IfOther: s.opts.UnlessSame}
 	if err := s.conn.Send(takeover.KindHello, hello); err != nil {
 		return err
 	}

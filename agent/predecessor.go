@@ -56,6 +56,9 @@ func (a *Agent) takeSuccessor(raw *net.UnixConn, peer unix.Ucred) {
 	b := &baton{conn: conn, pid: int(peer.Pid), done: make(chan struct{})}
 	if err := a.handOver(b); err != nil {
 		conn.Refuse(err)
+		if errors.Is(err, takeover.ErrUnchanged) {
+			return
+		}
 		a.log.Error("agent was not taken over from and goes on", "event", "upgrade_failed", "successor", b.pid, "error", err.Error(), "paused_us", b.pause.Microseconds())
 		return
 	}
@@ -122,10 +125,21 @@ func (a *Agent) greet(conn *takeover.Conn) error {
 		return fmt.Errorf("%w: the successor has another layout of the pinned maps (%x, here %x)", ErrNoUpgrade, hello.Layout[:4], facts.Layout[:4])
 	case hello.Policy != set.PolicySum || hello.Binding != set.BindingSum:
 		return fmt.Errorf("%w: the successor's documents are not those in effect; bring them into effect first (cellward apply)", ErrNoUpgrade)
+	case hello.IfOther && [2]uint64{hello.Device, hello.Inode} == a.executable:
+		return takeover.ErrUnchanged
 	case a.opts.Station == nil:
 		return fmt.Errorf("%w: it has no state folder of its own", ErrNoUpgrade)
 	}
 	return conn.Send(takeover.KindWelcome, takeover.Welcome{Program: a.opts.Version}, a.opts.Station.Dir.Lock())
+}
+
+// executable names the file that this process runs, also when another one has its name by now.
+func executable() (file [2]uint64, err error) {
+	var st unix.Stat_t
+	if err := unix.Stat("/proc/self/exe", &st); err != nil {
+		return file, fmt.Errorf("look at own program: %w", err)
+	}
+	return [2]uint64{uint64(st.Dev), st.Ino}, nil
 }
 
 // quiet ends all work on keys, in this process and in the TPM, and keeps more from beginning, while the data path goes on. Of a TPM that

@@ -24,8 +24,12 @@ const (
 	maxReason = 4 << 10
 )
 
-// ErrRefused says that the other side does not go on; the text behind it is the other side's.
-var ErrRefused = errors.New("the other agent refuses")
+var (
+	// ErrRefused says that the other side does not go on; the text behind it is the other side's.
+	ErrRefused = errors.New("the other agent refuses")
+	// ErrUnchanged says that both are the same program, and that the successor wanted to know.
+	ErrUnchanged = errors.New("the running agent is the same program")
+)
 
 // Conn is one end of the conversation. It is for one goroutine.
 type Conn struct {
@@ -105,7 +109,7 @@ func descriptors(files []*os.File) (fds []int, err error) {
 // Refuse tells the other side why this one does not go on. It may have gone already.
 func (c *Conn) Refuse(why error) {
 	reason := why.Error()
-	_ = c.Send(KindRefused, Refused{Reason: reason[:min(len(reason), maxReason)]})
+	_ = c.Send(KindRefused, Refused{reason[:min(len(reason), maxReason)], errors.Is(why, ErrUnchanged)})
 }
 
 // Receive waits for a message of a kind, decodes it into v and returns the descriptors that came with it, of which there must be as many
@@ -135,6 +139,9 @@ func (c *Conn) Receive(kind Kind, v any, wanted int) (_ []*os.File, err error) {
 		var r Refused
 		if err := Decode(body, &r); err != nil {
 			return nil, err
+		}
+		if r.Unchanged {
+			return nil, ErrUnchanged
 		}
 		return nil, fmt.Errorf("%w: %q", ErrRefused, r.Reason)
 	case got != kind:

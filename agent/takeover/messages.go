@@ -53,6 +53,10 @@ type Hello struct {
 	Policy  [32]byte `cbor:"3,keyasint"`
 	Binding [32]byte `cbor:"4,keyasint"`
 	Layout  [32]byte `cbor:"5,keyasint"`
+	// Device and Inode are those of the program's file. With IfOther an agent that runs the same file refuses (ErrUnchanged).
+	Device  uint64 `cbor:"6,keyasint"`
+	Inode   uint64 `cbor:"7,keyasint"`
+	IfOther bool   `cbor:"8,keyasint"`
 }
 
 // Welcome is the predecessor's answer.
@@ -69,6 +73,8 @@ type (
 // Refused says why one of the two does not go on.
 type Refused struct {
 	Reason string `cbor:"1,keyasint"`
+	// Unchanged says that both are the same program.
+	Unchanged bool `cbor:"2,keyasint"`
 }
 
 // State is all that an agent knows and that is neither in the pinned tables nor in the documents. It holds every secret and is to be

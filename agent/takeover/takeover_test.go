@@ -138,7 +138,8 @@ func TestBadMessages(t *testing.T) {
 		{"no CBOR", frame(KindHello, 2, []byte{0xff, 0xff}), ErrMessage, ""},
 		{"an unknown field", frame(KindHello, 4, []byte{0xa1, 0x18, 0x63, 0x01}), ErrMessage, ""},
 		{"more behind", frame(KindHello, len(hello)+1, append(bytes.Clone(hello), 0)), ErrMessage, ""},
-		{"a refusal", frame(KindRefused, len(body(Refused{"no"})), body(Refused{"no"})), ErrRefused, `"no"`},
+		{"a refusal as the same", frame(KindRefused, len(body(Refused{Unchanged: true})), body(Refused{Unchanged: true})), ErrUnchanged, "same program"},
+		{"a refusal", frame(KindRefused, len(body(Refused{Reason: "no"})), body(Refused{Reason: "no"})), ErrRefused, `"no"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			x, y, _ := pair(t)
@@ -233,7 +234,7 @@ func TestSettleOfOneWhoHasGone(t *testing.T) {
 // FuzzDecode reads any bytes as a message's body. What is understood is encoded to bytes that are understood as the same.
 func FuzzDecode(f *testing.F) {
 	s := exampleState()
-	for kind, v := range map[Kind]any{KindHello: Hello{Version: 1}, KindWelcome: Welcome{"1"}, KindState: &s, KindTaken: Taken{}, KindRefused: Refused{"no"}} {
+	for kind, v := range map[Kind]any{KindHello: Hello{Version: 1}, KindWelcome: Welcome{"1"}, KindState: &s, KindTaken: Taken{}, KindRefused: Refused{Reason: "no"}} {
 		b, err := Encode(v)
 		if err != nil {
 			f.Fatal(err)

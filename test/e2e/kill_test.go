@@ -20,7 +20,7 @@ var kills = flag.Int("kills", 8, "how often TestKilledAgent kills the agent")
 func TestKilledAgent(t *testing.T) {
 	needRoot(t)
 	const speed = 25
-	simulated := time.Duration(*kills) * 20 * time.Second
+	simulated := time.Duration(*kills) * 60 * time.Second // more than is needed: the edge is stopped
 	l := newLab(t, demo.LabOptions{Frames: 100_000}, simulated)
 	gateway, err := l.StartAgent(t.Context())
 	if err != nil {
@@ -62,7 +62,7 @@ func TestKilledAgent(t *testing.T) {
 			}
 		}
 	}
-	if err := edge.Wait(); err != nil {
+	if err := edge.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	if err := wire.Finish(); err != nil {
