@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -60,6 +61,9 @@ type Options struct {
 	Notify *notify.Notifier
 	// Metrics makes the control socket's page of metrics for the agent, and returns what ends with the agent. nil: there is none.
 	Metrics func(*Agent) (http.Handler, io.Closer, error)
+	// Upgrade has RunGateway take over from the agent that runs, if one does. With UnlessSame it returns nil at once if that one runs
+	// the same file as this process.
+	Upgrade, UnlessSame bool
 }
 
 // Agent is a running gateway pipeline. Its methods are safe for concurrent use with Run.
@@ -80,8 +84,8 @@ type Agent struct {
 	readers *ring.Server
 	report  *reporter
 	began   time.Time
-	// resumed says that the tables held what an earlier run has left.
-	resumed bool
+	// resumed says that the tables held what an earlier run has left, inherited that the run goes on in this process.
+	resumed, inherited bool
 
 	// mu is held for the length of a batch or a tick, and by whoever reads what they change.
 	mu sync.Mutex
@@ -91,6 +95,13 @@ type Agent struct {
 	changing sync.Mutex
 	changes  chan *handover
 	ended    chan struct{}
+	// batons hands a successor to the loop. openedAs is the user that this process was started by.
+	batons   chan *baton
+	openedAs int
+	// executable is the file that this process runs: device and inode.
+	executable [2]uint64
+	control    *control.Server
+	scrapes    io.Closer // of metrics
 	// documents is what status says of changes; mu guards it.
 	documents DocumentsStatus
 
@@ -112,20 +123,9 @@ type Agent struct {
 // Run starts the pipeline and returns when ctx ends (nil, after a clean stop) or when it cannot go on. The filter stays
 // attached either way: protected identifiers stay closed, and what comes in meanwhile waits in the pinned rings.
 func Run(ctx context.Context, opts Options) (err error) {
-	if opts.ReportEvery == 0 {
-		opts.ReportEvery = defaultReportEvery
-	}
-	keyMem := new(aead.KeyMemory)
-	selected, err := aead.Select(aead.Options{Engine: opts.Engine, Keys: keyMem})
+	a, err := newAgent(opts)
 	if err != nil {
 		return err
-	}
-	for _, r := range selected.Refused {
-		opts.Log.Error("engine is not trusted and not used", "event", "engine_refused", "engine", r.Name, "error", r.Err.Error())
-	}
-	a := &Agent{
-		opts: opts, log: opts.Log, engine: selected.Engine, keyMem: keyMem, report: newReporter(opts.Log), began: time.Now(),
-		changes: make(chan *handover, 1), ended: make(chan struct{}),
 	}
 	state, missing, err := opts.Store.Load()
 	if err != nil {
@@ -168,27 +168,61 @@ func Run(ctx context.Context, opts Options) (err error) {
 	a.reportKeyMemory()
 	// What the TPM and the libraries have left on the way to here.
 	secretmem.Collect()
-	status, err := a.serve()
-	if err != nil {
+	if err := a.serve(); err != nil {
 		return err
 	}
-	defer func() {
-		// Whoever brings documents now is told that it is too late, and has let go of tables and rings before they are closed.
-		close(a.ended)
-		a.changing.Lock()
-		a.ring.Finish()
-		a.changing.Unlock()
-		err = errors.Join(err, status(), a.readers.Close())
-	}()
-	if opts.Reload != nil {
-		go a.reload(opts.Reload)
-	}
-	a.log.Info("agent is running", "policy", opts.Set.Policy.Name, "binding", opts.Set.Binding.Name, "engine", a.engine.Name(),
-		"streams", len(opts.Set.Streams), "interfaces", len(a.buses), "resumed", a.resumed)
+	defer func() { err = a.endService(err) }()
 	if err := a.confine(); err != nil {
 		return err
 	}
+	return a.inService(ctx)
+}
+
+// newAgent chooses the engine.
+func newAgent(opts Options) (*Agent, error) {
+	if opts.ReportEvery == 0 {
+		opts.ReportEvery = defaultReportEvery
+	}
+	keyMem := new(aead.KeyMemory)
+	selected, err := aead.Select(aead.Options{Engine: opts.Engine, Keys: keyMem})
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range selected.Refused {
+		opts.Log.Error("engine is not trusted and not used", "event", "engine_refused", "engine", r.Name, "error", r.Err.Error())
+	}
+	file, err := executable()
+	if err != nil {
+		return nil, err
+	}
+	return &Agent{
+		executable: file, opts: opts, log: opts.Log, engine: selected.Engine, keyMem: keyMem, report: newReporter(opts.Log), began: time.Now(),
+		changes: make(chan *handover, 1), ended: make(chan struct{}), batons: make(chan *baton, 1), openedAs: os.Geteuid(),
+	}, nil
+}
+
+// inService runs an agent that has its sockets, until ctx ends or another process has taken over.
+func (a *Agent) inService(ctx context.Context) error {
+	if a.opts.Reload != nil {
+		go a.reload(a.opts.Reload)
+	}
+	a.log.Info("agent is running", "policy", a.opts.Set.Policy.Name, "binding", a.opts.Set.Binding.Name, "engine", a.engine.Name(),
+		"streams", len(a.opts.Set.Streams), "interfaces", len(a.buses), "resumed", a.resumed)
 	return a.loop(ctx)
+}
+
+// endService ends what inService and serve have begun; err is how it went.
+func (a *Agent) endService(err error) error {
+	// Whoever brings documents now is told that it is too late, and has let go of tables and rings before they are closed.
+	close(a.ended)
+	a.changing.Lock()
+	a.ring.Finish()
+	a.changing.Unlock()
+	if errors.Is(err, errHandedOver) {
+		a.control.Release()
+		return errors.Join(a.scrapes.Close(), a.readers.Release())
+	}
+	return errors.Join(err, a.control.Close(), a.scrapes.Close(), a.readers.Close())
 }
 
 // openTables opens the pinned tables and finds the places of streams and nodes in them. Tables that are of other documents, or
@@ -273,17 +307,21 @@ func (a *Agent) attach() error {
 			return fmt.Errorf("protect %s on %s: %w", s.CANID, s.Interface.Name, err)
 		}
 	}
-	var buses []loader.BusOptions
+	var err error
+	if a.buses, err = a.maps.Attach(a.busOptions()...); err != nil {
+		return fmt.Errorf("attach filter: %w", err)
+	}
+	return nil
+}
+
+// busOptions are those of all interfaces of the documents.
+func (a *Agent) busOptions() (buses []loader.BusOptions) {
 	for _, i := range a.opts.Set.Interfaces {
 		o := busOptions(a.opts.Set, i)
 		o.Hook, o.MayBeAbsent = a.opts.Hook, !a.opts.RequireInterfaces
 		buses = append(buses, o)
 	}
-	var err error
-	if a.buses, err = a.maps.Attach(buses...); err != nil {
-		return fmt.Errorf("attach filter: %w", err)
-	}
-	return nil
+	return buses
 }
 
 func busOptions(set *policy.Set, i policy.Interface) loader.BusOptions {
@@ -353,26 +391,39 @@ func FailClosed(opts Options) (absent []string, err error) {
 	return absent, nil
 }
 
-// serve opens the sockets for readers and for status. What it returns closes the latter.
-func (a *Agent) serve() (func() error, error) {
+// serve opens the sockets for readers and for status.
+func (a *Agent) serve() error {
 	g := a.opts.Set.Binding.Gateway
 	readers, err := serveRing(a.ring, g.Ring, false)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	a.readers = readers
+	listener, err := control.Listen(g.Control.Socket, g.Ring.Group)
+	if err == nil {
+		err = a.serveControl(listener)
+	}
+	if err != nil {
+		return errors.Join(err, readers.Close())
+	}
+	return nil
+}
+
+// serveControl answers at the control socket.
+func (a *Agent) serveControl(listener *net.UnixListener) error {
 	pages, metrics, err := a.metrics()
 	if err != nil {
-		return nil, errors.Join(err, readers.Close())
+		return err
 	}
-	status, err := control.Serve(g.Control.Socket, g.Ring.Group, map[string]func() any{
+	a.control, err = control.ServeListener(listener, a.opts.Set.Binding.Gateway.Control.Socket, map[string]func() any{
 		control.StatusPath: func() any { return a.Status() },
 		control.KeysPath:   func() any { return a.Keys() },
-	}, a.actions(), pages...)
+	}, a.actions(), map[string]control.Stream{control.UpgradePath: a.takeSuccessor}, pages...)
 	if err != nil {
-		return nil, errors.Join(err, metrics.Close(), readers.Close())
+		return errors.Join(err, metrics.Close())
 	}
-	return func() error { return errors.Join(status.Close(), metrics.Close()) }, nil
+	a.scrapes = metrics
+	return nil
 }
 
 // actions are what the control socket does on request.
@@ -413,10 +464,19 @@ func (a *Agent) loop(ctx context.Context) error {
 		seq, ok := a.save(saves)
 		return ok && saves.wait(seq)
 	}
+	if a.inherited {
+		// What the conversation with the predecessor has left.
+		saves.eraser.ask()
+	}
 	keys := a.manageKeys(ctx, saves)
+	if a.opts.Store.stale() {
+		saves.hardware.ask(false) // what a predecessor has left to be retired
+	}
 	a.opts.Notify.Ready(a.readyText())
 	err = a.serveRings(ctx, saves)
-	a.opts.Notify.Stopping()
+	if !errors.Is(err, errHandedOver) {
+		a.opts.Notify.Stopping()
+	}
 	if err == nil {
 		// At once: a TPM that does not answer may hold up what follows for longer than a service manager waits.
 		a.mu.Lock()
@@ -463,6 +523,9 @@ func (a *Agent) serveRings(ctx context.Context, saves *saver) error {
 	var batch, starts [BatchSize]loader.Record
 	// What lies in a bus's ring when it is looked at first may have been dealt with by an agent that was killed.
 	known := make(map[*loader.Bus]bool)
+	for _, b := range a.buses {
+		known[b] = a.inherited
+	}
 	nextTick, nextReport := time.Now(), time.Now()
 	for {
 		idle := true
@@ -506,6 +569,11 @@ func (a *Agent) serveRings(ctx context.Context, saves *saver) error {
 		select {
 		case h := <-a.changes:
 			h.done <- a.change(h, saves)
+			continue
+		case b := <-a.batons:
+			if a.passOn(b, saves) {
+				return errHandedOver
+			}
 			continue
 		default:
 		}

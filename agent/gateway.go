@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/cellward/cellward/agent/control"
 	"github.com/cellward/cellward/agent/policy"
 	"github.com/cellward/cellward/agent/privilege"
 	"github.com/cellward/cellward/agent/station"
@@ -27,10 +28,19 @@ func OpenGateway(ctx context.Context, b *policy.Binding) (*station.Station, erro
 	case !errors.Is(err, privilege.ErrNoUser):
 		return nil, fmt.Errorf("open gateway: %w", err)
 	}
-	s, err := station.Open(ctx, station.Options{Dir: b.Gateway.StateDirectory, TPM: b.Gateway.TPM, Gateway: true, Owner: owner})
+	s, err := station.Open(ctx, stationOptions(b, owner))
 	if err != nil {
 		return nil, fmt.Errorf("open gateway: %w", err)
 	}
+	return checkIdentity(s, b)
+}
+
+func stationOptions(b *policy.Binding, owner uint32) station.Options {
+	return station.Options{Dir: b.Gateway.StateDirectory, TPM: b.Gateway.TPM, Gateway: true, Owner: owner}
+}
+
+// checkIdentity wants the station to be the one that the binding pins, and closes any other.
+func checkIdentity(s *station.Station, b *policy.Binding) (*station.Station, error) {
 	if s.Public.Kid() != identity.Kid(b.Gateway.Identity.KID) {
 		return nil, errors.Join(fmt.Errorf("open gateway: %w: %s, want %s", ErrIdentity, s.Public.Kid(), b.Gateway.Identity.KID), s.Close())
 	}
@@ -56,6 +66,16 @@ func RunGateway(ctx context.Context, opts Options) (err error) {
 	if err := opts.Privileges.checkDocuments(); err != nil {
 		return err // what they say is not to be acted on
 	}
+	if opts.Upgrade {
+		if err := opts.Privileges.prepare(opts.Set.Binding); err != nil {
+			return err
+		}
+		err := succeed(ctx, opts)
+		if !errors.Is(err, control.ErrNotRunning) {
+			return err
+		}
+		opts.Log.Info("no agent runs that could be taken over from; starting", "event", "nothing_to_upgrade")
+	}
 	s, err := openChecked(ctx, &opts)
 	if err != nil {
 		if errors.Is(err, vault.ErrGeneration) {
@@ -63,7 +83,7 @@ func RunGateway(ctx context.Context, opts Options) (err error) {
 		}
 		// Another agent that holds the lock has attached the filter itself.
 		if errors.Is(err, vault.ErrLocked) {
-			return err
+			return fmt.Errorf("%w; `cellward run --upgrade` takes over from a running agent", err)
 		}
 		absent, cerr := FailClosed(opts)
 		if cerr != nil {

@@ -182,6 +182,28 @@ func (k *linkKeeper) do(f func()) {
 	}
 }
 
+// pause keeps the keeper from touching any bus until resume is called, which has it run last first, if that is not nil. Events wait.
+func (k *linkKeeper) pause() (resume func(last func())) {
+	held, end, ended := make(chan struct{}), make(chan func(), 1), make(chan struct{})
+	go func() {
+		defer close(ended)
+		k.do(func() {
+			close(held)
+			if last := <-end; last != nil {
+				last()
+			}
+		})
+	}()
+	select {
+	case <-held:
+	case <-ended: // the keeper has ended
+	}
+	return func(last func()) {
+		end <- last
+		<-ended
+	}
+}
+
 // linkEvents are events and when they came.
 type linkEvents struct {
 	all []loader.LinkEvent

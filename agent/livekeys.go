@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/cellward/cellward/agent/agree"
@@ -37,6 +38,8 @@ type keyManager struct {
 	done     chan struct{}
 	// unclosed says that the offers' counter is still to be moved.
 	unclosed bool
+	// over says that another process goes on with the keys.
+	over bool
 }
 
 // manageKeys starts to serve requests about keys.
@@ -71,9 +74,28 @@ func (m *keyManager) run() {
 			return
 		case f := <-m.requests:
 			f()
+			if m.over {
+				return
+			}
 		case <-retry.C:
 			m.closeBatch()
 		}
+	}
+}
+
+// hold waits for the request in hand and lets no other begin until release is called; with over none begins any more. ctx ends the
+// wait, with no hold.
+func (m *keyManager) hold(ctx context.Context) (release func(over bool), err error) {
+	held, end := make(chan struct{}), make(chan bool, 1)
+	select {
+	case m.requests <- func() { close(held); m.over = <-end }:
+		<-held
+		var once sync.Once
+		return func(over bool) { once.Do(func() { end <- over }) }, nil
+	case <-m.done: // nobody works on keys
+		return func(bool) {}, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
 	}
 }
 

@@ -157,7 +157,8 @@ func (p *Privileges) checkState(dir string) error {
 		if vault.IsTemporary(n.Name()) {
 			continue // of an agent that was killed, perhaps before it had given the file to the user
 		}
-		if err := p.user.Access(filepath.Join(dir, n.Name()), privilege.Read|privilege.Write); err != nil {
+		// An agent that runs replaces its files.
+		if err := p.user.Access(filepath.Join(dir, n.Name()), privilege.Read|privilege.Write); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return access(err, help)
 		}
 	}

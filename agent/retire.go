@@ -28,6 +28,7 @@ type retirer struct {
 	ended      uint64
 	err        error // of the last one
 	end        bool
+	held       bool // no attempt begins
 }
 
 func (r *retirer) init(store *Store, report func(error), changed func()) {
@@ -39,7 +40,7 @@ func (r *retirer) run() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for {
-		for !r.due && !r.end {
+		for (!r.due || r.held) && !r.end {
 			r.cond.Wait()
 		}
 		if r.end {
@@ -101,6 +102,34 @@ func (r *retirer) wait(ctx context.Context, number uint64) error {
 	default:
 		return context.Cause(ctx)
 	}
+}
+
+// hold keeps further attempts from beginning until release, and waits for the one that is being made. ctx ends the wait, with no hold.
+func (r *retirer) hold(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.cond.Broadcast()
+	})
+	defer stop()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.held = true
+	for r.begun != r.ended && ctx.Err() == nil {
+		r.cond.Wait()
+	}
+	if r.begun != r.ended {
+		r.held = false
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+func (r *retirer) release() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.held = false
+	r.cond.Broadcast()
 }
 
 func (r *retirer) close() {

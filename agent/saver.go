@@ -118,6 +118,14 @@ func (s *saver) wait(seq uint64) bool {
 	return s.done >= seq
 }
 
+// idle waits until nothing is being written and returns whether all that was put is durable.
+func (s *saver) idle() bool {
+	s.mu.Lock()
+	seq := s.seq
+	s.mu.Unlock()
+	return s.wait(seq)
+}
+
 // close waits until what was put last is durable, or has failed, and until the hardware has ended what it was at. What is still to
 // be retired is left to Store.Advance.
 func (s *saver) close() {

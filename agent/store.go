@@ -72,13 +72,50 @@ func (s *Store) Load() (_ *epoch.State, missing []epoch.SecretID, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	s.ids, s.retired, s.surplus = nil, surplus, len(surplus) > 0
+	s.ids, s.retired, s.surplus = secretIDs(x), surplus, len(surplus) > 0
+	return x, missing, nil
+}
+
+// HandOver encodes x for another process that goes on with this store's vaults (Adopt): the secrets name what the hardware has not
+// retired yet. The caller wipes both parts.
+func (s *Store) HandOver(x *epoch.State) (state, secrets []byte, surplus bool, err error) {
+	e, err := x.Encode()
+	if err != nil {
+		return nil, nil, false, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer clear(e.Secrets)
+	if secrets, err = epoch.AddRetired(e.Secrets, s.retired); err != nil {
+		clear(e.State)
+		return nil, nil, false, err
+	}
+	return e.State, secrets, s.surplus, nil
+}
+
+// Adopt goes on where the store of another process has stopped, with what that has handed over.
+func (s *Store) Adopt(state, secrets []byte, surplus bool) (*epoch.State, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	x, missing, retired, err := epoch.Decode(state, secrets)
+	if err != nil {
+		return nil, err
+	}
+	if len(missing) > 0 {
+		x.Wipe()
+		return nil, fmt.Errorf("take over epochs: %w: the secret of epoch %d of node %s is missing", epoch.ErrState, missing[0].Epoch, missing[0].Node)
+	}
+	s.ids, s.retired, s.surplus = secretIDs(x), retired, surplus
+	return x, nil
+}
+
+func secretIDs(x *epoch.State) (ids []epoch.SecretID) {
 	for _, n := range x.Nodes {
 		for _, e := range n.Epochs {
-			s.ids = append(s.ids, epoch.SecretID{Node: n.Kid, Epoch: e.Number})
+			ids = append(ids, epoch.SecretID{Node: n.Kid, Epoch: e.Number})
 		}
 	}
-	return x, missing, nil
+	return ids
 }
 
 // Save makes x durable. Secrets that it does not hold any more are retired in the hardware before Save returns; if only that

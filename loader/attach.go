@@ -47,6 +47,16 @@ func (a *attachment) findInterface() error {
 	})
 }
 
+// lookFor is findInterface where the interface may be absent.
+func (a *attachment) lookFor() error {
+	a.at = place{}
+	err := a.findInterface()
+	if err != nil && !(a.opts.MayBeAbsent && (errors.Is(err, ErrNoLink) || errors.Is(err, ErrNotCAN))) {
+		return err
+	}
+	return nil
+}
+
 // openAnchor opens the anchor that an earlier run has pinned, if it has.
 func (a *attachment) openAnchor() error {
 	b := a.bus
@@ -206,22 +216,48 @@ func (a *attachment) publish() error {
 	return nil
 }
 
-// done notes where the bus is, when nothing can fail any more.
-func (a *attachment) done() {
-	if a.at.index == 0 {
-		return
+// placed notes where the bus is.
+func (a *attachment) placed() {
+	if a.at.index != 0 {
+		a.bus.at.Store(&attached{index: a.at.index, hook: a.bus.anchor.kind()})
 	}
-	if c, ok := a.bus.anchor.(*clsactAnchor); ok {
+}
+
+// done is placed when nothing is taken back any more: a filter at a former interface goes.
+func (a *attachment) done() {
+	a.placed()
+	if c, ok := a.bus.anchor.(*clsactAnchor); ok && a.at.index != 0 {
 		c.leave()
 	}
-	a.bus.at.Store(&attached{index: a.at.index, hook: a.bus.anchor.kind()})
+}
+
+func (a *attachment) closeOld() error {
+	if a.old == nil {
+		return nil
+	}
+	err := a.old.Close()
+	a.old = nil
+	return err
+}
+
+// putBack puts the former program where ours still is.
+func (a *attachment) putBack() error {
+	own, err := programID(a.bus.prog)
+	if err != nil {
+		return err
+	}
+	held, found, err := a.bus.anchor.holds(a.at)
+	if err != nil || !found || held != own {
+		return err
+	}
+	return a.bus.anchor.replace(a.at, a.old)
 }
 
 // undo takes back what Attach has done to this bus.
 func (a *attachment) undo() error {
 	var errs []error
 	if a.updated {
-		if err := a.bus.anchor.replace(a.at, a.old); err != nil {
+		if err := a.putBack(); err != nil {
 			errs = append(errs, fmt.Errorf("put back program: %w", err))
 		}
 	}

@@ -137,85 +137,24 @@ func (b *Bus) close() error {
 // (from 6.6) nor clsact with cls_bpf, or not the one that the options ask for.
 //
 // Streams must be in the table before: until then their identifiers pass.
-func (s *Set) Attach(options ...BusOptions) (buses []*Bus, err error) {
-	unlock, err := lockFolder(s.root)
+func (s *Set) Attach(options ...BusOptions) ([]*Bus, error) {
+	p, err := s.Prepare(options...)
 	if err != nil {
 		return nil, err
 	}
-	defer unlock()
-	if err := removeStale(s.root); err != nil {
+	buses, err := p.Attach()
+	if err != nil {
 		return nil, err
 	}
-
-	var all []*attachment
-	defer func() {
-		if err != nil {
-			for _, a := range all {
-				err = errors.Join(err, a.undo(), a.bus.close())
-			}
-			buses = nil
-		}
-		for _, a := range all {
-			if a.old != nil {
-				err = errors.Join(err, a.old.Close())
-			}
-		}
-	}()
-
-	// What can fail for many reasons comes first and changes nothing that anybody sees.
-	taken := make(map[uint32]bool)
-	for _, b := range s.buses {
-		taken[b.slot] = true
-	}
-	for _, o := range options {
-		if o.Slot == 0 || o.Slot >= MaxIfaces || taken[o.Slot] {
-			return nil, fmt.Errorf("attach %s: %w: %d", o.Interface, ErrBusSlot, o.Slot)
-		}
-		taken[o.Slot] = true
-		if o.Hook != "" && o.Hook != HookTCX && o.Hook != HookClsact {
-			return nil, fmt.Errorf("attach %s: %w: %q is none", o.Interface, ErrHookKind, o.Hook)
-		}
-		a := &attachment{
-			bus: newBus(o), opts: o, pins: s.busPins(o.Slot),
-		}
-		all = append(all, a)
-		if err := s.prepare(a); err != nil {
-			return nil, fmt.Errorf("attach %s: %w", o.Interface, err)
-		}
-	}
-	// Then the hooks, new ones before those that already filter.
-	for _, a := range all {
-		if err := a.attach(s.root); err != nil {
-			return nil, fmt.Errorf("attach %s: %w", a.opts.Interface, err)
-		}
-	}
-	for _, a := range all {
-		if err := a.update(); err != nil {
-			return nil, fmt.Errorf("attach %s: %w", a.opts.Interface, err)
-		}
-	}
-	// Last the names.
-	for _, a := range all {
-		if err := a.publish(); err != nil {
-			return nil, fmt.Errorf("attach %s: %w", a.opts.Interface, err)
-		}
-	}
-	for _, a := range all {
-		a.done()
-		buses = append(buses, a.bus)
-	}
-	s.buses = append(s.buses, buses...)
-	return buses, nil
+	return buses, p.Keep()
 }
 
-// prepare finds the interface, opens or makes the bus's maps and loads the program.
+// prepare opens or makes the bus's maps and loads the program.
 func (s *Set) prepare(a *attachment) error {
-	err := a.findInterface()
-	if err != nil && !(a.opts.MayBeAbsent && (errors.Is(err, ErrNoLink) || errors.Is(err, ErrNotCAN))) {
+	if err := a.lookFor(); err != nil {
 		return err
 	}
-
-	_, err = os.Stat(a.pins)
+	_, err := os.Stat(a.pins)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		err = s.makeBusMaps(a)
@@ -312,7 +251,7 @@ func (s *Set) openBus(a *attachment) error {
 			return fmt.Errorf("%w: %s has %d bytes, want %d", ErrRingSize, name, m.MaxEntries(), size)
 		}
 	}
-	return a.openAnchor()
+	return nil
 }
 
 // load loads the bus's program instance.

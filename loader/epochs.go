@@ -36,7 +36,8 @@ type EpochTable struct {
 //
 // A slot in use is closed first: the filter must not see the new epoch with the old base or the other way
 // round. Then base is stored and last, with one store, the word that makes both valid. Kill the process
-// between any two of these stores and the slot is either as before, closed, or complete.
+// between any two of these stores and the slot is either as before, closed, or complete. A slot that holds just this already is
+// not touched.
 func (e *EpochTable) Publish(i int, epoch uint32, base uint64) error {
 	if i < 0 || i >= NodeEpochs {
 		return fmt.Errorf("%w: slot %d is not in 0 to %d", ErrInvalidEpoch, i, NodeEpochs-1)
@@ -53,6 +54,9 @@ func (e *EpochTable) Publish(i int, epoch uint32, base uint64) error {
 		if other, _, live := e.Load(j); live && j != i && uint8(other) == uint8(epoch) {
 			return fmt.Errorf("publish epoch %d beside %d: %w", epoch, other, ErrEpochCongruent)
 		}
+	}
+	if number, have, live := e.Load(i); live && number == epoch && have == base {
+		return nil // closing it for an instant would cost the frame that comes in it
 	}
 	s := &e.slot[i]
 	s.word.Store(0)

@@ -48,9 +48,10 @@ var ErrNotRunning = errors.New("no agent is listening")
 
 // Server answers requests on a Unix socket until it is closed.
 type Server struct {
-	http *http.Server
-	path string
-	done chan error
+	http     *http.Server
+	listener *net.UnixListener
+	path     string
+	done     chan error
 }
 
 // Page is a resource that is not JSON. Its handler gets GET requests only.
@@ -67,6 +68,12 @@ func Serve(path, group string, resources map[string]func() any, actions map[stri
 	if err != nil {
 		return nil, err
 	}
+	return ServeListener(ln, path, resources, actions, nil, pages...)
+}
+
+// ServeListener is Serve on a socket that listens already. Streams leave HTTP behind, see [Stream].
+func ServeListener(ln *net.UnixListener, path string, resources map[string]func() any, actions map[string]Action, streams map[string]Stream,
+	pages ...Page) (*Server, error) {
 	mux := http.NewServeMux()
 	for name, get := range resources {
 		mux.HandleFunc("GET "+name, func(w http.ResponseWriter, _ *http.Request) {
@@ -86,12 +93,16 @@ func Serve(path, group string, resources map[string]func() any, actions map[stri
 	for _, p := range pages {
 		mux.Handle("GET "+p.Path, p.Handler)
 	}
+	for name, take := range streams {
+		mux.HandleFunc("POST "+name, serveStream(take))
+	}
 	s := &Server{
 		http: &http.Server{
 			Handler: mux, ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second, MaxHeaderBytes: 4096, ConnContext: notePeer,
 		},
-		path: path,
-		done: make(chan error, 1),
+		listener: ln,
+		path:     path,
+		done:     make(chan error, 1),
 	}
 	go func() { s.done <- s.http.Serve(ln) }()
 	return s, nil
@@ -110,7 +121,10 @@ func (s *Server) Close() error {
 	return nil
 }
 
-func listen(path, group string) (net.Listener, error) {
+// Listen makes the socket that Serve would make.
+func Listen(path, group string) (*net.UnixListener, error) { return listen(path, group) }
+
+func listen(path, group string) (*net.UnixListener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("make folder of control socket: %w", err)
 	}
@@ -127,7 +141,7 @@ func listen(path, group string) (net.Listener, error) {
 		}
 	}
 	old := unix.Umask(0o177)
-	ln, err := net.Listen("unix", path)
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	unix.Umask(old)
 	if err != nil {
 		return nil, fmt.Errorf("listen on control socket: %w", err)

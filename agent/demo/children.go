@@ -188,6 +188,16 @@ func (p *Process) Kill() {
 	<-p.done
 }
 
+// Running reports whether the process has not ended.
+func (p *Process) Running() bool {
+	select {
+	case <-p.done:
+		return false
+	default:
+		return true
+	}
+}
+
 // Wait waits for the process to end by itself and returns how it failed, if it did.
 func (p *Process) Wait() error {
 	<-p.done

@@ -309,20 +309,47 @@ func (l *Lab) StartAgent(ctx context.Context, args ...string) (*Process, error) 
 	if err != nil {
 		return nil, err
 	}
+	return p, l.inService(ctx, p)
+}
+
+// BeginUpgrade starts an agent that takes over from the one that runs, and does not wait for it.
+func (l *Lab) BeginUpgrade(args ...string) (*Process, error) {
+	return l.kids.start("successor", false, append(append(l.documents("run"), "--report-every", "1s", "--upgrade"), args...)...)
+}
+
+// Upgrade has a new agent take over from the one that runs, and waits until it answers and the other has ended.
+func (l *Lab) Upgrade(ctx context.Context, old *Process) (*Process, error) {
+	p, err := l.BeginUpgrade()
+	if err != nil {
+		return nil, err
+	}
+	if err := l.inService(ctx, p); err != nil {
+		return nil, err
+	}
+	select {
+	case <-old.done:
+		return p, old.failure()
+	case <-time.After(settle):
+		return nil, fmt.Errorf("the agent before has not ended: %s", old.errs.String())
+	}
+}
+
+// inService waits until an agent answers.
+func (l *Lab) inService(ctx context.Context, p *Process) error {
 	deadline := time.Now().Add(settle)
 	for {
 		s, err := l.Status(ctx)
 		if err == nil && s.PID == p.cmd.Process.Pid {
-			return p, nil
+			return nil
 		}
 		if time.Now().After(deadline) {
-			return nil, fmt.Errorf("agent does not answer: %w: %s", err, p.errs.String())
+			return fmt.Errorf("agent does not answer: %w: %s", err, p.errs.String())
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("wait for the agent: %w", ctx.Err())
+			return fmt.Errorf("wait for the agent: %w", ctx.Err())
 		case <-p.done:
-			return nil, errors.Join(errors.New("agent has ended"), p.failure())
+			return errors.Join(errors.New("agent has ended"), p.failure())
 		case <-time.After(10 * time.Millisecond):
 		}
 	}

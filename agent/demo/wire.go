@@ -36,6 +36,13 @@ func (l *Lab) StartWire(record func(bus int, f *loader.CANFrame)) *Wire {
 	return startWire(l.Buses, nil, record)
 }
 
+// StartAttackedWire is StartWire with an attacker who adds frames on protected identifiers, every one of which is to be refused. Injected says
+// how many.
+func (l *Lab) StartAttackedWire(seed uint64) *Wire { return startWire(l.Buses, newAttacker(seed), nil) }
+
+// Injected returns how many frames the attacker has added, by kind. It is called after Finish.
+func (w *Wire) Injected() map[string]uint64 { return w.attacker.injected }
+
 func startWire(buses []*Bus, a *attacker, record func(int, *loader.CANFrame)) *Wire {
 	w := &Wire{buses: buses, attacker: a, record: record}
 	for i := range buses {

@@ -14,12 +14,14 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/net/netutil"
+	"golang.org/x/sys/unix"
 
 	"github.com/cellward/cellward/agent"
 	"github.com/cellward/cellward/agent/control"
@@ -101,7 +103,13 @@ func Listen(address string, page http.Handler) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	ln, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(at))
+	// An agent that takes over listens beside the one that is about to end: processes of one user may share a port (socket(7)).
+	share := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var serr error
+		err := c.Control(func(fd uintptr) { serr = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
+		return errors.Join(err, serr)
+	}}
+	ln, err := share.Listen(context.Background(), "tcp", at.String())
 	if err != nil {
 		return nil, fmt.Errorf("listen for scrapers of metrics: %w", err)
 	}

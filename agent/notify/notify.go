@@ -7,9 +7,11 @@
 package notify
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"strconv"
 	"sync"
 	"time"
 
@@ -39,12 +41,32 @@ func New(log *slog.Logger) (*Notifier, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read watchdog interval: %w", err)
 	}
+	return start(log, every), nil
+}
+
+// Inherit returns a notifier for a manager that has told another process of the service where it listens; nil without one. It sets
+// NOTIFY_SOCKET and WATCHDOG_USEC in the environment, as the manager would have, for the process that comes after this one.
+func Inherit(log *slog.Logger, socket string, watchdog time.Duration) (*Notifier, error) {
+	if socket == "" {
+		return nil, nil
+	}
+	err := errors.Join(os.Setenv("NOTIFY_SOCKET", socket), os.Unsetenv("WATCHDOG_PID"), os.Unsetenv("WATCHDOG_USEC"))
+	if watchdog > 0 {
+		err = errors.Join(err, os.Setenv("WATCHDOG_USEC", strconv.FormatInt(watchdog.Microseconds(), 10)))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("note the service manager: %w", err)
+	}
+	return start(log, watchdog), nil
+}
+
+func start(log *slog.Logger, every time.Duration) *Notifier {
 	if every > 0 && every < leastWatchdog {
 		log.Warn("watchdog interval is shorter than the agent reports", "event", "watchdog_short", "interval", every.String(), "least", leastWatchdog.String())
 	}
 	n := &Notifier{log: log, watchdog: every > 0, queue: make(chan string, 16), done: make(chan struct{})}
 	go n.run()
-	return n, nil
+	return n
 }
 
 // run sends what is queued. It adds nothing of its own: when nobody calls Alive, nobody tells the manager that the service is alive.
@@ -93,6 +115,9 @@ func (n *Notifier) Alive() {
 		n.put(daemon.SdNotifyWatchdog)
 	}
 }
+
+// Successor says that another process is the service's main one from now on. The manager takes it from the present main process only.
+func (n *Notifier) Successor(pid int) { n.put(fmt.Sprintf("MAINPID=%d", pid)) }
 
 // Stopping says that the service has begun to end.
 func (n *Notifier) Stopping() { n.put(daemon.SdNotifyStopping) }

@@ -4,6 +4,7 @@ package policy
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -42,6 +43,8 @@ type Set struct {
 	Interfaces []Interface      // ascending by Index
 	Nodes      []ResolvedNode   // ascending by Name; position is ResolvedNode.Index
 	Streams    []ResolvedStream // ascending by ID, heartbeat streams included; position is ResolvedStream.Slot
+	// PolicySum and BindingSum are SHA-256 over the texts that the documents were read from, zeros where there were none.
+	PolicySum, BindingSum [32]byte
 }
 
 // ResolvedNode is a node of a Set.
@@ -79,7 +82,17 @@ func Load(policyPath, bindingPath string) (*Set, error) {
 	if err := joinErrors(errPolicy, errBinding); err != nil {
 		return nil, err
 	}
-	return bindParsed(p.policy(), b)
+	return bindTexts(p, b)
+}
+
+// bindTexts binds two documents and notes what their texts were.
+func bindTexts(p, b *parsed) (*Set, error) {
+	s, err := bindParsed(p.policy(), b)
+	if err != nil {
+		return nil, err
+	}
+	s.PolicySum, s.BindingSum = sha256.Sum256(p.report.src.data), sha256.Sum256(b.report.src.data)
+	return s, nil
 }
 
 // File is the text of a document and the name that errors give it.
@@ -104,7 +117,7 @@ func ParseSet(policy, binding File) (*Set, error) {
 	if err := joinErrors(errPolicy, errBinding); err != nil {
 		return nil, err
 	}
-	return bindParsed(p.policy(), b)
+	return bindTexts(p, b)
 }
 
 // Bind checks a binding against its policy and resolves the two. They must have been returned by a function of this

@@ -28,6 +28,9 @@ type ServerConfig struct {
 	MaxClients int
 	// Replace takes the socket over from a live server instead of returning ErrInUse.
 	Replace bool
+	// Listener is the listening socket of a server in another process, which has handed it over; nil: one is made. The socket stays
+	// as it is, so that a reader that connects meanwhile is not refused. Serve takes it in any case.
+	Listener *os.File
 }
 
 // ServerStats counts connections.
@@ -60,6 +63,7 @@ type Server struct {
 	stats   ServerStats
 	closed  bool
 	wg      sync.WaitGroup
+	accepts sync.WaitGroup
 }
 
 // Serve begins to hand the ring to readers. Close the server before the producer.
@@ -70,11 +74,20 @@ func Serve(p *Producer, cfg ServerConfig) (*Server, error) {
 	if cfg.MaxClients <= 0 {
 		cfg.MaxClients = DefaultMaxClients
 	}
+	if cfg.Listener != nil {
+		defer func() { _ = cfg.Listener.Close() }() // net.FileListener has a duplicate
+	}
 	fd, size, err := p.share()
 	if err != nil {
 		return nil, fmt.Errorf("serve ring: %w", err)
 	}
-	l, info, err := listen(cfg.Socket, cfg.Group, cfg.Replace)
+	var l *net.UnixListener
+	var info fs.FileInfo
+	if cfg.Listener != nil {
+		l, info, err = adopt(cfg.Listener, cfg.Socket)
+	} else {
+		l, info, err = listen(cfg.Socket, cfg.Group, cfg.Replace)
+	}
 	if err != nil {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("serve ring: %w", err)
@@ -83,8 +96,30 @@ func Serve(p *Producer, cfg ServerConfig) (*Server, error) {
 		producer: p, cfg: cfg, fd: fd, hello: encodeHello(helloRing, p.generation, size),
 		listener: l, file: info, clients: make(map[*net.UnixConn]struct{}),
 	}
-	s.wg.Go(s.accept)
+	s.accepts.Go(s.accept)
 	return s, nil
+}
+
+// HandOver returns the listening socket for a server in another process (ServerConfig.Listener). The caller closes it.
+func (s *Server) HandOver() (*os.File, error) {
+	f, err := s.listener.File()
+	if err != nil {
+		return nil, fmt.Errorf("hand over socket of ring: %w", err)
+	}
+	return f, nil
+}
+
+// Release is Close when another process goes on at the same socket: it stays, and who connects is that one's. Nobody whom this server has
+// accepted is sent away without an answer.
+func (s *Server) Release() error {
+	if err := s.listener.SetDeadline(time.Unix(1, 0)); errors.Is(err, net.ErrClosed) {
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("release ring server: %w", err)
+	}
+	s.accepts.Wait()
+	s.file = nil
+	return s.Close()
 }
 
 // Stats returns the counts of now.
@@ -105,7 +140,7 @@ func (s *Server) Close() error {
 		return nil
 	}
 	s.closed = true
-	if sameFile(s.cfg.Socket, s.file) {
+	if s.file != nil && sameFile(s.cfg.Socket, s.file) {
 		_ = os.Remove(s.cfg.Socket)
 	}
 	err := s.listener.Close()
@@ -113,6 +148,7 @@ func (s *Server) Close() error {
 		_ = c.Close()
 	}
 	s.mu.Unlock()
+	s.accepts.Wait()
 	s.wg.Wait()
 	_ = unix.Close(s.fd)
 	if err != nil {
@@ -127,7 +163,7 @@ func (s *Server) accept() {
 	const pause = 10 * time.Millisecond
 	for {
 		conn, err := s.listener.AcceptUnix()
-		if errors.Is(err, net.ErrClosed) {
+		if errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) {
 			return
 		}
 		if err != nil || !s.admit(conn) {

@@ -84,6 +84,27 @@ func listen(path string, group uint32, replace bool) (l *net.UnixListener, file 
 	return generic.(*net.UnixListener), file, nil
 }
 
+// adopt takes up a socket that listens already.
+func adopt(f *os.File, path string) (*net.UnixListener, fs.FileInfo, error) {
+	generic, err := net.FileListener(f)
+	if err != nil {
+		return nil, nil, fmt.Errorf("listen on %s with the socket that was handed over: %w", path, err)
+	}
+	l, ok := generic.(*net.UnixListener)
+	if !ok || l.Addr().Network() != network {
+		return nil, nil, errors.Join(fmt.Errorf("listen on %s: what was handed over is no listening socket of this kind", path), generic.Close())
+	}
+	// The name that the kernel has for it is the temporary one: it is the file in its place, or one that somebody has put there.
+	file, err := os.Lstat(path)
+	if err == nil && file.Mode().Type() != fs.ModeSocket {
+		err = errors.New("the file is no socket")
+	}
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("listen on %s: %w", path, err), l.Close())
+	}
+	return l, file, nil
+}
+
 // sameFile reports whether path still is the file that info describes. A successor may have renamed its own socket over
 // ours; then the name is no longer ours to remove.
 func sameFile(path string, info fs.FileInfo) bool {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"errors"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -33,7 +34,7 @@ func newRunCommand() *cobra.Command {
 	var docs documents
 	var every time.Duration
 	var engine, hook, user string
-	var all bool
+	var all, upgrade, unlessSame, background bool
 	var seccomp privilege.Enforcement
 	var scrape string
 	cmd := &cobra.Command{
@@ -44,6 +45,9 @@ in the shared-memory ring. Ends cleanly on SIGTERM and SIGINT; the filter stays 
 what comes in meanwhile is taken by the next run. SIGHUP makes it read its documents again and go on by them, see apply; what would
 need --confirm there is refused. Security events go to stderr as JSON lines, one per kind and interval.
 
+With --upgrade it takes over from the agent that runs: no frame is lost and none is published twice, and that one ends. If anything fails
+before, that one goes on as if nothing had been. Only root may. Without --upgrade a second agent refuses to start.
+
 Once the filter is attached the agent becomes the user that the binding names, keeps three capabilities, and has the kernel filter
 its system calls. Documents, state or sockets that somebody else could have written are refused.`,
 		Args: cobra.NoArgs,
@@ -53,6 +57,9 @@ its system calls. Documents, state or sockets that somebody else could have writ
 	cmd.Flags().StringVar(&engine, "engine", "", "AEAD engine to use (default: the fastest of this CPU that passes its tests)")
 	cmd.Flags().StringVar(&hook, "hook", "", "hook to attach by: tcx_ingress or clsact_ingress (default: what is attached already, else tcx where the kernel has it)")
 	cmd.Flags().BoolVar(&all, "require-interfaces", false, "end if an interface is missing at the start, which leaves the others open as well")
+	cmd.Flags().BoolVar(&upgrade, "upgrade", false, "take over from the agent that runs, if one does: no frame is lost, none published twice")
+	cmd.Flags().BoolVar(&unlessSame, "if-changed", false, "with --upgrade: end at once if the running agent is the same program file")
+	cmd.Flags().BoolVar(&background, "background", false, "with --upgrade: end when the new agent is in service, which goes on by itself")
 	cmd.Flags().StringVar(&user, "user", "", "user to become, in place of the binding's; root stays root, for laboratories")
 	cmd.Flags().Var(&seccomp, "seccomp", "filter on system calls: log lets all through and has the kernel's log name what enforce refuses")
 	cmd.Flags().StringVar(&scrape, "metrics-listen", "", "serve metrics on this TCP address as well, IP:PORT or the PORT of 127.0.0.1 (default: on the control socket only)")
@@ -64,6 +71,9 @@ its system calls. Documents, state or sockets that somebody else could have writ
 		reload := make(chan os.Signal, 1)
 		signal.Notify(reload, unix.SIGHUP)
 		defer signal.Stop(reload)
+		if (unlessSame || background) && !upgrade {
+			return usageError{errors.New("--if-changed and --background belong to --upgrade")}
+		}
 		set, err := docs.load()
 		if err != nil {
 			return err
@@ -71,18 +81,26 @@ its system calls. Documents, state or sockets that somebody else could have writ
 		if user != "" {
 			set.Binding.Gateway.User = user
 		}
+		if background {
+			return runInBackground(cmd.Context(), set.Binding.Gateway.Control.Socket)
+		}
 		log := slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), nil))
 		manager, err := notify.New(log)
 		if err != nil {
 			return err
 		}
 		defer manager.Close()
+		privileges := &agent.Privileges{Documents: []string{docs.policy, docs.binding}, Seccomp: seccomp}
+		if scrape != "" {
+			// An agent that takes over from another begins to listen when it is confined already.
+			privileges.Allow = privilege.Sockets(unix.AF_INET, unix.AF_INET6)
+		}
 		return agent.RunGateway(cmd.Context(), agent.Options{
 			Documents: agent.DocumentPaths{Policy: docs.policy, Binding: docs.binding}, Reload: reload,
 			Metrics: metrics.Serve(metrics.Options{Listen: scrape, Build: agent.Build(), Log: log}),
-			Hook:    hook, RequireInterfaces: all,
+			Hook:    hook, RequireInterfaces: all, Upgrade: upgrade, UnlessSame: unlessSame,
 			Set: set, Log: log, ReportEvery: every, Engine: engine, Version: agent.Build().Version, Notify: manager,
-			Privileges: &agent.Privileges{Documents: []string{docs.policy, docs.binding}, Seccomp: seccomp},
+			Privileges: privileges,
 		})
 	}
 	return cmd

@@ -93,6 +93,8 @@ type TPM struct {
 	bus     *bus
 	srk     tpm2.TPMTPublic
 	srkName tpm2.TPM2BName
+	// deferred says that the first operation is to open it; the owner goroutine's.
+	deferred bool
 
 	jobs    chan *job
 	closing chan struct{} // closed first: no new jobs, no waiting
@@ -306,6 +308,9 @@ func (t *TPM) run(j *job) (err error) {
 			err = &Error{Op: j.op, Err: fmt.Errorf("%w: %v", ErrProtocol, r)}
 		}
 	}()
+	if err := x.openFirst(); err != nil {
+		return x.wrap("", err)
+	}
 	err = j.fn(x)
 	if err != nil && j.op != "open" {
 		err = x.diagnose(err)

@@ -37,6 +37,10 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	if socket := os.Getenv(takerVariable); socket != "" {
+		fmt.Println(askForAll(socket))
+		return
+	}
 	flag.Parse()
 	os.Exit(run(m))
 }

@@ -146,10 +146,10 @@ type readings struct {
 	done chan error
 }
 
-// read starts a reader of the ring.
-func (l *lab) read(t *testing.T) *readings {
+// read starts a reader of the ring; args are further flags of the verb.
+func (l *lab) read(t *testing.T, args ...string) *readings {
 	t.Helper()
-	p := must[*demo.Process](t)(l.StartReader(t.Context()))
+	p := must[*demo.Process](t)(l.StartReader(t.Context(), args...))
 	r := &readings{done: make(chan error, 1)}
 	go func() {
 		lines := bufio.NewScanner(p.Lines)
