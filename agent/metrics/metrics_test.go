@@ -259,8 +259,16 @@ func TestListen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Listen(s.Address(), nil); err == nil {
-		t.Error("a second server on the same address")
+	if _, err := net.Listen("tcp", s.Address()); err == nil {
+		t.Error("another program listens on the same address")
+	}
+	// An agent that takes over does, and is there when the first has gone.
+	next, err := Listen(s.Address(), http.NotFoundHandler())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := next.Close(); err != nil {
+		t.Fatal(err)
 	}
 	mute, err := net.Dial("tcp", s.Address())
 	if err != nil {

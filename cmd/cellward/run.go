@@ -3,8 +3,8 @@
 package main
 
 import (
-	"fmt"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
