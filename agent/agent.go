@@ -163,6 +163,7 @@ func Run(ctx context.Context, opts Options) (err error) {
 	a.reportKeyMemory()
 	// What the TPM and the libraries have left on the way to here.
 	secretmem.Collect()
+	a.opts.Store.secretsChanged() // that was the erasure for what the start has changed
 	status, err := a.serve()
 	if err != nil {
 		return err
