@@ -168,6 +168,7 @@ func Run(ctx context.Context, opts Options) (err error) {
 	a.reportKeyMemory()
 	// What the TPM and the libraries have left on the way to here.
 	secretmem.Collect()
+	a.opts.Store.secretsChanged() // that was the erasure for what the start has changed
 	if err := a.serve(); err != nil {
 		return err
 	}
