@@ -91,7 +91,7 @@ func (s *System) Run(ctx context.Context, j Job) (code int, err error) {
 	args = append(args, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio",
 		"-kernel", s.boot, "-initrd", initrd,
 		// Any fault of the kernel ends the guest at once: -no-reboot turns the reboot into an end.
-		"-append", "console="+s.arch.console+" panic=-1 oops=panic loglevel=5",
+		"-append", "console="+s.arch.console+" panic=-1 oops=panic loglevel=5 "+s.arch.options,
 		"-device", "virtio-serial-pci")
 	if j.CAN {
 		args = append(args, "-object", "can-bus,id=can", "-device", "kvaser_pci,canbus=can", "-device", "kvaser_pci,canbus=can")
