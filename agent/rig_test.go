@@ -138,6 +138,9 @@ type rig struct {
 func (r *rig) persist() {
 	r.t.Helper()
 	var err error
+	if r.disk != nil {
+		r.disk.Wipe()
+	}
 	if r.disk, err = r.state.Encode(); err != nil {
 		r.t.Fatal(err)
 	}

@@ -110,6 +110,7 @@ func TestSecretComesBack(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				defer e.Wipe()
 				if err := w.store.save(e); err != nil {
 					t.Fatal(err)
 				}

@@ -26,12 +26,18 @@ type Encoded struct {
 	Secrets []byte
 	// IDs say what Secrets holds.
 	IDs []SecretID
+
+	// region is where Secrets lies: a state waits for a disk, and most of them are written with the secrets as they were.
+	region *secretmem.Region
 }
 
-// Wipe overwrites both parts.
+// Wipe overwrites both parts and gives the memory of the second back.
 func (e *Encoded) Wipe() {
 	clear(e.State)
-	clear(e.Secrets)
+	e.Secrets = nil
+	if e.region != nil {
+		e.region.Free()
+	}
 }
 
 // secret is one entry of the second part.
@@ -57,8 +63,11 @@ func (s *State) Encode() (*Encoded, error) {
 			e.IDs = append(e.IDs, SecretID{n.Kid, x.Number})
 		}
 	}
-	// A buffer that grows leaves its old memory behind: this one is large enough, and on the heap of the caller.
-	e.Secrets = make([]byte, 0, maxHeader+len(e.IDs)*maxSecret)
+	if e.region, err = secretmem.NewRegion(maxHeader + len(e.IDs)*maxSecret); err != nil {
+		return nil, fmt.Errorf("encode epoch secrets: %w", err)
+	}
+	// A buffer that grows goes elsewhere: this one is large enough.
+	e.Secrets = e.region.Bytes[:0]
 	secretmem.Do(func() {
 		all := make([]secret, 0, len(e.IDs))
 		for _, n := range s.Nodes {
