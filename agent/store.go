@@ -85,12 +85,12 @@ func (s *Store) HandOver(x *epoch.State) (state, secrets []byte, surplus bool, e
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	defer clear(e.Secrets)
+	defer e.Wipe()
 	if secrets, err = epoch.AddRetired(e.Secrets, s.retired); err != nil {
-		clear(e.State)
 		return nil, nil, false, err
 	}
-	return e.State, secrets, s.surplus, nil
+	state, e.State = e.State, nil // the caller's now
+	return state, secrets, s.surplus, nil
 }
 
 // Adopt goes on where the store of another process has stopped, with what that has handed over.
