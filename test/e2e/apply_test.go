@@ -207,7 +207,7 @@ func unchanged(*policy.Policy, *policy.Binding) {}
 // document changes nothing is lost and nothing doubled, and a reader that follows sees all of it.
 func TestApplyUnderLoad(t *testing.T) {
 	needRoot(t)
-	const speed = 60 // 20,400 frames a second
+	const speed = 60 / slowdown // 60: 20,400 frames a second
 	l := newLab(t, demo.LabOptions{Frames: 150_000}, 10*time.Second)
 	p := newPapers(t, l)
 	other, err := loader.NewTUN(nil, "can9")
@@ -534,7 +534,7 @@ func passes(t *testing.T, tun *loader.TUN, id uint32) bool {
 // new ones. It always starts; nothing is published twice, protected identifiers are closed throughout, and samples resume.
 func TestKilledInApply(t *testing.T) {
 	needRoot(t)
-	const speed = 25
+	const speed = 25 / min(slowdown, 5)
 	l := newLab(t, demo.LabOptions{Frames: 150_000}, 10*time.Second)
 	p := newPapers(t, l)
 	gateway, err := l.StartAgent(t.Context())
