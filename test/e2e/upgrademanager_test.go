@@ -83,6 +83,9 @@ func TestUpgradeUnderManager(t *testing.T) {
 			if m.text, m.from = hear(); is(m) {
 				return
 			}
+			if strings.HasPrefix(m.text, prefix) {
+				t.Fatalf("%q comes from process %d, want %d", m.text, m.from, pid)
+			}
 			early = append(early, m)
 			if time.Now().After(deadline) {
 				t.Fatalf("nothing that begins with %q", prefix)
