@@ -195,6 +195,14 @@ func (r *Reader) kick() {
 // context, so that waiting costs no allocation each time.
 func (r *Reader) watchContext(ctx context.Context) {
 	done := ctx.Done()
+	select {
+	case <-done:
+		// It ended since Next looked. All contexts that end before anybody asked for their channel share one closed channel, so the
+		// comparison below would take the second of them for the first.
+		r.kick()
+		return
+	default:
+	}
 	if done == r.watched {
 		return
 	}
@@ -239,14 +247,14 @@ func (r *Reader) next(ctx context.Context, batch []Sample) (int, error) {
 	defer r.mu.RUnlock()
 	l := r.link
 	for {
+		// Loaded before any condition is looked at: a kick in between makes the wait return at once.
+		kicks := atomic.LoadUint32(&r.kicks)
 		if r.closed.Load() {
 			return 0, fmt.Errorf("read ring: %w", ErrClosed)
 		}
 		if err := ctx.Err(); err != nil {
 			return 0, fmt.Errorf("read ring: %w", err)
 		}
-		// Loaded before the conditions are looked at: a kick in between makes the wait return at once.
-		kicks := atomic.LoadUint32(&r.kicks)
 		gone := l.gone.Load() // before the memory: see watchConn
 		n, moved, err := r.poll(l.view, batch)
 		if n > 0 {

@@ -5,6 +5,8 @@ package ring
 import (
 	"context"
 	"errors"
+	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -93,6 +95,41 @@ func TestWaitEnds(t *testing.T) {
 			_ = r.Close()
 		}
 	})
+}
+
+// endsWhenLookedAt is a context that ends right after Next was told that it has not: all that its end sets off is done before Next goes on.
+type endsWhenLookedAt struct {
+	context.Context
+	cancel  func()
+	r       *Reader
+	watched bool
+}
+
+func (c *endsWhenLookedAt) Err() error {
+	err := c.Context.Err()
+	before := atomic.LoadUint32(&c.r.kicks)
+	for c.cancel(); c.watched && err == nil && atomic.LoadUint32(&c.r.kicks) == before; {
+		runtime.Gosched()
+	}
+	return err
+}
+
+// TestEndAfterLook: a context may end between the look at it and the wait. Next must not sleep through that, whether the context is watched
+// already, as it is after any wait of an earlier call, or several such contexts come one after the other, whose channels are the same.
+func TestEndAfterLook(t *testing.T) {
+	for _, watched := range []bool{true, false} {
+		r := attach(t, newProducer(t, Config{}), Options{StaleAfter: -1})
+		for range 3 {
+			inner, cancel := context.WithCancel(context.Background())
+			ctx := &endsWhenLookedAt{Context: inner, cancel: cancel, r: r, watched: watched}
+			if watched {
+				r.watchContext(ctx)
+			}
+			if _, err := r.Next(ctx, make([]Sample, 1)); !errors.Is(err, context.Canceled) {
+				t.Fatal(err)
+			}
+		}
+	}
 }
 
 func TestNoRoom(t *testing.T) {
