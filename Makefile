@@ -24,10 +24,10 @@ export CGO_ENABLED ?= 0
 # Debian packages: what the demonstration runs, what the tests run on top (the readers in other languages, the model of the
 # ring, a syslog server), and what regenerating and linting need.
 RUN_PACKAGES := swtpm bpftool tpm2-tools
-TEST_PACKAGES := g++ python3 python3-numpy valgrind libc6-dbg spin iproute2 rsyslog tmux
+TEST_PACKAGES := g++ python3 python3-numpy valgrind libc6-dbg spin iproute2 rsyslog tmux tshark gdb systemd
 DEV_PACKAGES := clang-19 llvm-19 clang-format-19 libbpf-dev
 RUN_COMMANDS := swtpm bpftool tpm2_getcap
-TEST_COMMANDS := g++ python3 valgrind spin tc rsyslogd tmux
+TEST_COMMANDS := g++ python3 valgrind spin tc rsyslogd tmux tshark gdb systemd-analyze journalctl
 # Debian's package of Prometheus would start a server. The tests need its two programs alone, so it is unpacked and not installed.
 PROMETHEUS := $(CURDIR)/bin/prometheus
 TEST_PATH := $$PATH:/usr/sbin:/sbin:$(PROMETHEUS)/usr/bin
@@ -90,12 +90,18 @@ demo: setup build ## run the whole line on this machine: own swtpm, own bus, rea
 	@echo "demo: simulated battery pack -> sealed CAN FD frames -> eBPF filter -> verified samples (20 s)"
 	bin/cellward demo $(DEMO_ARGS)
 
+# What runs agents, nodes and readers against each other in real time has the machine to itself.
+LIVE_PACKAGES := ./test/e2e ./test/keyscan ./test/privilege ./test/readers ./test/socketcan
+
 test: setup-test ## run all tests, with the race detector where it can run
 	@race=""; if command -v gcc >/dev/null && [ "$$($(GO) env GOARCH)" = amd64 ]; then race="-race"; fi; \
 	echo "test: all packages $${race:-(no race detector: it needs gcc on amd64)}; a few minutes on 2 cores"; \
 	if [ "$$(id -u)" -ne 0 ]; then echo "test: not root, so tests of the kernel data path will say that they are skipped"; fi; \
-	if CGO_ENABLED=$${race:+1} PATH="$(TEST_PATH)" $(GO) test $$race -timeout 20m $(TEST_ARGS) ./...; \
-	then echo "test: PASS"; else echo "test: FAIL"; exit 1; fi
+	export CGO_ENABLED=$${race:+1} PATH="$(TEST_PATH)" CELLWARD_TEST_TOOLS=required; ok=1; \
+	$(GO) test $$race -timeout 20m $(TEST_ARGS) $$($(GO) list ./... | grep -vxF "$$($(GO) list $(LIVE_PACKAGES))") || ok=; \
+	echo "test: now the whole line in real time, one package after the other"; \
+	$(GO) test $$race -p 1 -timeout 20m $(TEST_ARGS) $(LIVE_PACKAGES) || ok=; \
+	if [ "$$ok" ]; then echo "test: PASS"; else echo "test: FAIL"; exit 1; fi
 
 # What keeps or derives secrets, and what looks for them.
 SECRET_PACKAGES := ./crypto/secretmem/... ./crypto/schedule ./crypto/spdu ./crypto/aead ./crypto/offer ./crypto/tpm ./agent ./agent/vault ./test/keyscan
@@ -105,7 +111,7 @@ test-secret: setup-test ## build with GOEXPERIMENT=runtimesecret, vet it, and te
 	GOEXPERIMENT=runtimesecret GOARCH=arm64 $(GO) build -trimpath -o /dev/null ./cmd/cellward
 	GOEXPERIMENT=runtimesecret $(GO) vet ./...
 	$(GO) test ./crypto/secretmem # the race detector of `make test` keeps others from looking through its memory
-	PATH="$(TEST_PATH)" GOEXPERIMENT=runtimesecret $(GO) test -timeout 10m $(TEST_ARGS) $(SECRET_PACKAGES)
+	PATH="$(TEST_PATH)" CELLWARD_TEST_TOOLS=required GOEXPERIMENT=runtimesecret $(GO) test -timeout 10m $(TEST_ARGS) $(SECRET_PACKAGES)
 
 fuzz: ## run every fuzz target for FUZZTIME (default 10s) and say the executions
 	@$(GO) run ./test/fuzzall -fuzztime $(FUZZTIME)

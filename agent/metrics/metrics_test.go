@@ -20,6 +20,7 @@ import (
 
 	"github.com/cellward/cellward/agent"
 	"github.com/cellward/cellward/agent/policy"
+	"github.com/cellward/cellward/agent/tooltest"
 	"github.com/cellward/cellward/loader"
 )
 
@@ -215,13 +216,7 @@ func BenchmarkLargest(b *testing.B) {
 
 // TestPromtool lets Prometheus's own checker read the exposition, names and helps included.
 func TestPromtool(t *testing.T) {
-	promtool, err := exec.LookPath("promtool")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("promtool is not there: make setup-test gets it")
-		}
-		t.Skip("promtool is not there: make setup-test gets it")
-	}
+	promtool := tooltest.Path(t, "make setup-test gets it", "promtool")
 	cmd := exec.CommandContext(t.Context(), promtool, "check", "metrics")
 	cmd.Stdin = strings.NewReader(strings.TrimPrefix(scrape(t, NewHandler(NewCollector(state, agent.BuildInfo{}))), "\n"))
 	if out, err := cmd.CombinedOutput(); err != nil || len(bytes.TrimSpace(out)) > 0 {

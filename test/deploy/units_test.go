@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cellward/cellward/agent/privilege"
+	"github.com/cellward/cellward/agent/tooltest"
 )
 
 const root = "../.."
@@ -27,10 +28,7 @@ func units() map[string]string {
 // analyze runs systemd-analyze, or skips the test where it is absent.
 func analyze(t *testing.T, args ...string) string {
 	t.Helper()
-	path, err := exec.LookPath("systemd-analyze")
-	if err != nil {
-		t.Skip("systemd-analyze is absent (Debian package systemd)")
-	}
+	path := tooltest.Path(t, "Debian package systemd", "systemd-analyze")
 	out, err := exec.Command(path, args...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("systemd-analyze %v: %v\n%s", args, err, out)
@@ -209,10 +207,7 @@ func TestUsers(t *testing.T) {
 		{"systemd-sysusers", "--root=" + dir, filepath.Join(root, "deploy", "sysusers.conf")},
 		{"systemd-tmpfiles", "--root=" + dir, "--create", filepath.Join(root, "deploy", "tmpfiles.conf")},
 	} {
-		path, err := exec.LookPath(tool[0])
-		if err != nil {
-			t.Skipf("%s is absent (Debian package systemd)", tool[0])
-		}
+		path := tooltest.Path(t, "Debian package systemd", tool[0])
 		abs, err := filepath.Abs(tool[len(tool)-1])
 		if err != nil {
 			t.Fatal(err)

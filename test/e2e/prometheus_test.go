@@ -23,21 +23,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cellward/cellward/agent/demo"
+	"github.com/cellward/cellward/agent/tooltest"
 	"github.com/cellward/cellward/loader"
 )
 
-// needPrometheus returns the paths of Prometheus's programs. In CI they must be there.
+// needPrometheus returns the paths of Prometheus's programs.
 func needPrometheus(t *testing.T) (promtool, prometheus string) {
 	t.Helper()
-	promtool, perr := exec.LookPath("promtool")
-	prometheus, err := exec.LookPath("prometheus")
-	if err := errors.Join(perr, err); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("make setup-test gets it: %v", err)
-		}
-		t.Skipf("make setup-test gets it: %v", err)
-	}
-	return promtool, prometheus
+	const from = "make setup-test gets it"
+	return tooltest.Path(t, from, "promtool"), tooltest.Path(t, from, "prometheus")
 }
 
 func deployed(t *testing.T, name string) string {

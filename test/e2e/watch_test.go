@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cellward/cellward/agent/demo"
+	"github.com/cellward/cellward/agent/tooltest"
 )
 
 var updateScreens = flag.Bool("update-screens", false, "write docs/watch.txt and docs/watch.svg anew from the screen of TestWatch")
@@ -31,12 +32,7 @@ type terminal struct {
 // newTerminal runs a shell script on a terminal of 80 by 24.
 func newTerminal(t *testing.T, script string) *terminal {
 	t.Helper()
-	if _, err := exec.LookPath("tmux"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("make setup-test gets it: %v", err)
-		}
-		t.Skipf("make setup-test gets it: %v", err)
-	}
+	tooltest.Path(t, "make setup-test gets it", "tmux")
 	dir := t.TempDir()
 	path := filepath.Join(dir, "script")
 	if err := os.WriteFile(path, []byte(script), 0o600); err != nil {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/cellward/cellward/agent/tooltest"
 	"github.com/cellward/cellward/crypto/secretmem/secretmemtest"
 )
 
@@ -16,10 +17,7 @@ import (
 // the process wants left out, and the registers of all threads.
 func core(t *testing.T, pid int) string {
 	t.Helper()
-	gdb, err := exec.LookPath("gdb")
-	if err != nil {
-		t.Skip("gdb is not installed; what it would write to a core file is what the scan has read")
-	}
+	gdb := tooltest.Path(t, "Debian package gdb", "gdb")
 	name := filepath.Join(t.TempDir(), "core")
 	// Not its settings, and not what the program's file asks for.
 	cmd := exec.Command(gdb, "-nx", "-batch", "-iex", "set auto-load off", "-ex", "set use-coredump-filter off", "-ex", "set dump-excluded-mappings on",

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"github.com/cellward/cellward/agent/tooltest"
 )
 
 // buildDir is the folder of compiled programs; TestMain removes it.
@@ -141,7 +143,7 @@ func each(t *testing.T, test func(*testing.T, subject)) {
 	for _, s := range subjects(t) {
 		t.Run(s.name, func(t *testing.T) {
 			if s.skip != "" {
-				t.Skip(s.skip)
+				tooltest.Missing(t, s.skip)
 			}
 			test(t, s)
 		})

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/cellward/cellward/agent/tooltest"
 )
 
 // field is a row of the table in docs/ring.md.
@@ -138,7 +140,7 @@ func TestLayoutC(t *testing.T) {
 func TestLayoutPython(t *testing.T) {
 	s := pythonSubject(t, "Python")
 	if s.skip != "" {
-		t.Skip(s.skip)
+		tooltest.Missing(t, s.skip)
 	}
 	const script = `
 import struct, cellward_ring as ring

@@ -9,13 +9,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/cellward/cellward/agent/ring"
+	"github.com/cellward/cellward/agent/tooltest"
 )
 
 // readAll reads a whole ring with the Go reader.
@@ -350,9 +350,7 @@ func switches(t *testing.T, pid int) string {
 // that do not know the call.
 func TestValgrind(t *testing.T) {
 	c := cSubject(t)
-	if _, err := exec.LookPath("valgrind"); err != nil {
-		t.Skip("valgrind is not installed: apt-get install valgrind libc6-dbg")
-	}
+	tooltest.Path(t, "Debian packages valgrind and libc6-dbg", "valgrind")
 	c.command = append([]string{"valgrind", "-q", "--error-exitcode=9", "--leak-check=full", "--show-leak-kinds=all",
 		"--errors-for-leak-kinds=all", "--track-fds=no"}, c.command...)
 	w, server, path := stampedRing(t, 256)

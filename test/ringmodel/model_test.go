@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/cellward/cellward/agent/tooltest"
 )
 
 // check builds the model with the given parameters and searches all its states. It returns the line of the violated
@@ -59,9 +61,7 @@ func check(t *testing.T, optimize string, parameters ...string) (violated, state
 func needSpin(t *testing.T) {
 	t.Helper()
 	for _, tool := range []string{"spin", "gcc"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("%s is not installed: apt-get install spin gcc libc6-dev", tool)
-		}
+		tooltest.Path(t, "Debian packages spin, gcc and libc6-dev", tool)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/cellward/cellward/agent/event"
 	"github.com/cellward/cellward/agent/event/kind"
 	"github.com/cellward/cellward/agent/policy"
+	"github.com/cellward/cellward/agent/tooltest"
 	"github.com/cellward/cellward/loader"
 )
 
@@ -119,10 +120,7 @@ func TestWriteFrames(t *testing.T) {
 
 // TestTshark has an independent program read the capture.
 func TestTshark(t *testing.T) {
-	tshark, err := exec.LookPath("tshark")
-	if err != nil {
-		t.Skip("tshark is not installed (package tshark)")
-	}
+	tshark := tooltest.Path(t, "Debian package tshark", "tshark")
 	name := filepath.Join(t.TempDir(), "a.pcapng")
 	if err := os.WriteFile(name, written(t), 0o600); err != nil {
 		t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/cellward/cellward/agent/event/encode"
 	"github.com/cellward/cellward/agent/event/kind"
+	"github.com/cellward/cellward/agent/tooltest"
 	"github.com/cellward/cellward/loader"
 )
 
@@ -39,7 +40,7 @@ func start(t *testing.T, cmd *exec.Cmd) *bytes.Buffer {
 
 // TestRsyslog sends to a real rsyslog over every network and reads back what it has understood.
 func TestRsyslog(t *testing.T) {
-	rsyslogd := program(t, "rsyslog", "rsyslogd", "/usr/sbin/rsyslogd")
+	rsyslogd := tooltest.Path(t, "Debian package rsyslog", "rsyslogd", "/usr/sbin/rsyslogd")
 	dir := t.TempDir()
 	log, dgram := filepath.Join(dir, "out"), filepath.Join(dir, "sock")
 	conf := filepath.Join(dir, "conf")
@@ -106,8 +107,8 @@ func TestJournald(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("not root: a private /run needs a mount namespace")
 	}
-	journald := program(t, "systemd", "/lib/systemd/systemd-journald", "/usr/lib/systemd/systemd-journald")
-	journalctl := program(t, "systemd", "journalctl")
+	journald := tooltest.Path(t, "Debian package systemd", "/lib/systemd/systemd-journald", "/usr/lib/systemd/systemd-journald")
+	journalctl := tooltest.Path(t, "Debian package systemd", "journalctl")
 	cmd := exec.Command("/bin/sh", "-c", `mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/journal /run/log/journal && exec "$0"`, journald)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	start(t, cmd)

@@ -5,8 +5,6 @@ package sink
 import (
 	"context"
 	"errors"
-	"os/exec"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -79,16 +77,4 @@ func until(tb testing.TB, what string, f func() bool) {
 			tb.Fatalf("%s: not within a minute", what)
 		}
 	}
-}
-
-// program finds a program of Debian's packages, also outside of the PATH of a user, or skips the test.
-func program(tb testing.TB, pkg string, names ...string) string {
-	tb.Helper()
-	for _, n := range names {
-		if p, err := exec.LookPath(n); err == nil {
-			return p
-		}
-	}
-	tb.Skipf("none of %s is installed (package %s)", strings.Join(names, ", "), pkg)
-	return ""
 }
