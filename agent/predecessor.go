@@ -71,6 +71,9 @@ func (a *Agent) handOver(b *baton) error {
 		return fmt.Errorf("%w: new documents or another successor are being looked at", ErrNoUpgrade)
 	}
 	defer a.changing.Unlock()
+	if a.handedOver {
+		return ErrEnding // between Taken and the end of the loop the socket still answers
+	}
 	select {
 	case <-a.ended:
 		return ErrEnding
@@ -101,6 +104,7 @@ func (a *Agent) handOver(b *baton) error {
 		}
 	}
 	release(b.err == nil)
+	a.handedOver = b.err == nil
 	return b.err
 }
 
