@@ -197,7 +197,8 @@ func (a *Agent) passOn(b *baton, saves *saver) (over bool) {
 	b.keys(true)
 	// The manager hears it from the main process while that is still this one.
 	a.opts.Notify.Successor(b.pid)
-	// Readers read to the end, and find the new ring at the socket.
+	// Readers read to the end. Those that follow have the new ring, or will have it before it has a sample; the others find it at
+	// the socket.
 	a.ring.Finish()
 	if err := a.readers.Release(); err != nil {
 		a.log.Error("ring could not be closed", "event", "ring_close_failed", "error", err.Error())
@@ -225,10 +226,20 @@ func (a *Agent) pass(b *baton, saves *saver) error {
 		return err
 	}
 	defer status.Close()
+	// Those that come after this moment, or do not follow, are let go and find the new ring at the socket.
+	followers, err := a.readers.Followers(takeover.MaxFollowers)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		for _, f := range followers {
+			_ = f.Close()
+		}
+	}()
 	if err := b.conn.SetDeadline(time.Now().Add(passTime)); err != nil {
 		return err
 	}
-	if err := b.conn.Send(takeover.KindState, state, readers, status); err != nil {
+	if err := b.conn.Send(takeover.KindState, state, append([]*os.File{readers, status}, followers...)...); err != nil {
 		return err
 	}
 	taken, err := b.conn.Settle()
