@@ -62,7 +62,6 @@ func (a *Agent) takeSuccessor(raw *net.UnixConn, peer unix.Ucred) {
 		a.log.Error("agent was not taken over from and goes on", "event", "upgrade_failed", "successor", b.pid, "error", err.Error(), "paused_us", b.pause.Microseconds())
 		return
 	}
-	a.log.Info("agent has handed over and ends", "event", "upgraded", "successor", b.pid, "paused_us", b.pause.Microseconds())
 }
 
 // handOver leads the conversation up to the point at which the loop has to stop.
@@ -104,8 +103,13 @@ func (a *Agent) handOver(b *baton) error {
 		}
 	}
 	release(b.err == nil)
-	a.handedOver = b.err == nil
-	return b.err
+	if b.err != nil {
+		return b.err
+	}
+	a.handedOver = true
+	// Here, where the end of the process waits for it (endService).
+	a.log.Info("agent has handed over and ends", "event", "upgraded", "successor", b.pid, "paused_us", b.pause.Microseconds())
+	return nil
 }
 
 // greet looks at who comes and hands the lock of the state folder to one that fits.
