@@ -95,6 +95,8 @@ type Agent struct {
 	changing sync.Mutex
 	changes  chan *handover
 	ended    chan struct{}
+	// handedOver, which changing guards, says that a successor has taken over.
+	handedOver bool
 	// batons hands a successor to the loop. openedAs is the user that this process was started by.
 	batons   chan *baton
 	openedAs int

@@ -28,7 +28,7 @@ type succession struct {
 	prepared *loader.Prepared
 	station  *station.Station
 	state    takeover.State
-	sockets  []*os.File // of ring and control
+	sockets  []*os.File // of ring and control, and behind them of the readers that follow
 	from     int
 }
 
@@ -149,10 +149,12 @@ func (s *succession) findTables() (err error) {
 }
 
 // receive waits for everything that the predecessor knows, and checks it.
-func (s *succession) receive() (err error) {
-	if s.sockets, err = s.conn.Receive(takeover.KindState, &s.state, 2); err != nil {
+func (s *succession) receive() error {
+	readers, status, followers, err := s.conn.ReceiveState(&s.state)
+	if err != nil {
 		return err
 	}
+	s.sockets = append([]*os.File{readers, status}, followers...)
 	if err := s.station.Adopt(s.state.Vaults); err != nil {
 		return err
 	}
@@ -253,7 +255,10 @@ func (s *succession) run(ctx context.Context) (err error) {
 	}
 	sockets := s.sockets
 	s.sockets = nil
-	if a.readers, err = ring.Serve(a.ring, ring.ServerConfig{Socket: g.Ring.Socket, Group: gid, Listener: sockets[0]}); err != nil {
+	// Before the loop begins: the ring is in the hands of those that follow when the first sample is published in it, so that a kill
+	// right behind the take-over, too, costs them nothing but what was committed and not published.
+	readers := ring.ServerConfig{Socket: g.Ring.Socket, Group: gid, Listener: sockets[0], Followers: sockets[2:]}
+	if a.readers, err = ring.Serve(a.ring, readers); err != nil {
 		return errors.Join(err, sockets[1].Close())
 	}
 	listener, err := control.Adopt(sockets[1], g.Control.Socket)

@@ -62,7 +62,6 @@ func (a *Agent) takeSuccessor(raw *net.UnixConn, peer unix.Ucred) {
 		a.log.Error("agent was not taken over from and goes on", "event", "upgrade_failed", "successor", b.pid, "error", err.Error(), "paused_us", b.pause.Microseconds())
 		return
 	}
-	a.log.Info("agent has handed over and ends", "event", "upgraded", "successor", b.pid, "paused_us", b.pause.Microseconds())
 }
 
 // handOver leads the conversation up to the point at which the loop has to stop.
@@ -71,6 +70,9 @@ func (a *Agent) handOver(b *baton) error {
 		return fmt.Errorf("%w: new documents or another successor are being looked at", ErrNoUpgrade)
 	}
 	defer a.changing.Unlock()
+	if a.handedOver {
+		return ErrEnding // between Taken and the end of the loop the socket still answers
+	}
 	select {
 	case <-a.ended:
 		return ErrEnding
@@ -101,7 +103,13 @@ func (a *Agent) handOver(b *baton) error {
 		}
 	}
 	release(b.err == nil)
-	return b.err
+	if b.err != nil {
+		return b.err
+	}
+	a.handedOver = true
+	// Here, where the end of the process waits for it (endService).
+	a.log.Info("agent has handed over and ends", "event", "upgraded", "successor", b.pid, "paused_us", b.pause.Microseconds())
+	return nil
 }
 
 // greet looks at who comes and hands the lock of the state folder to one that fits.
@@ -193,7 +201,8 @@ func (a *Agent) passOn(b *baton, saves *saver) (over bool) {
 	b.keys(true)
 	// The manager hears it from the main process while that is still this one.
 	a.opts.Notify.Successor(b.pid)
-	// Readers read to the end, and find the new ring at the socket.
+	// Readers read to the end. Those that follow have the new ring, or will have it before it has a sample; the others find it at
+	// the socket.
 	a.ring.Finish()
 	if err := a.readers.Release(); err != nil {
 		a.log.Error("ring could not be closed", "event", "ring_close_failed", "error", err.Error())
@@ -221,10 +230,20 @@ func (a *Agent) pass(b *baton, saves *saver) error {
 		return err
 	}
 	defer status.Close()
+	// Those that come after this moment, or do not follow, are let go and find the new ring at the socket.
+	followers, err := a.readers.Followers(takeover.MaxFollowers)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		for _, f := range followers {
+			_ = f.Close()
+		}
+	}()
 	if err := b.conn.SetDeadline(time.Now().Add(passTime)); err != nil {
 		return err
 	}
-	if err := b.conn.Send(takeover.KindState, state, readers, status); err != nil {
+	if err := b.conn.Send(takeover.KindState, state, append([]*os.File{readers, status}, followers...)...); err != nil {
 		return err
 	}
 	taken, err := b.conn.Settle()

@@ -45,7 +45,9 @@ type RingStatus struct {
 	FaultChanges uint32 `json:"fault_changes"`
 	// Served and the others count the connections of readers: that got the ring, that were refused for their user and groups,
 	// and for the bound on readers.
-	Served       uint64 `json:"served"`
+	Served uint64 `json:"served"`
+	// Following is how many of the readers go along to another agent's ring.
+	Following    int    `json:"following"`
 	Unauthorized uint64 `json:"unauthorized"`
 	TooMany      uint64 `json:"too_many"`
 }
@@ -60,7 +62,7 @@ func (a *Agent) ringStatus() (readers int, s RingStatus) {
 	c, p := a.readers.Stats(), a.ring.Status()
 	return c.Clients, RingStatus{
 		Slots: p.Slots, Published: p.Published, Fault: p.Fault.String(), FaultChanges: p.FaultChanges,
-		Served: c.Served, Unauthorized: c.Unauthorized, TooMany: c.TooMany,
+		Served: c.Served, Following: c.Following, Unauthorized: c.Unauthorized, TooMany: c.TooMany,
 	}
 }
 

@@ -21,6 +21,9 @@ const (
 	helloTooMany       = 2
 )
 
+// follow is the one message that a reader may send: it goes along when its producer goes on in another ring.
+const follow = 'F'
+
 func encodeHello(status uint32, generation, size uint64) []byte {
 	h := helloLayout{Major: MajorVersion, Minor: MinorVersion, Status: status, Generation: generation, FileSize: size}
 	copy(h.Magic[:], Magic)

@@ -11,7 +11,9 @@ const (
 	// MajorVersion changes when an older reader would misread the ring; a reader refuses any other.
 	MajorVersion = 1
 	// MinorVersion counts additions that an older reader may ignore; a reader refuses a lower one than it needs.
-	MinorVersion = 0
+	MinorVersion = 1
+	// leastMinor is what this reader needs, followMinor that of servers which readers may follow.
+	leastMinor, followMinor = 0, 1
 	// endianTag is stored in the producer's byte order: a reader of the other order sees it reversed.
 	endianTag = 0x01020304
 	// clockBoottime is CLOCK_BOOTTIME of <linux/time.h>, the clock of every time stamp in the ring.

@@ -47,9 +47,9 @@ func parse(mem []byte) (*geometry, error) {
 		return nil, damaged("magic", "%q", h.Magic[:])
 	case h.EndianTag != endianTag:
 		return nil, damaged("endian_tag", "%#x, want %#x: another byte order", h.EndianTag, uint32(endianTag))
-	case h.Major != MajorVersion || h.Minor < MinorVersion:
+	case h.Major != MajorVersion || h.Minor < leastMinor:
 		return nil, fmt.Errorf("%w: %d.%d, this reader knows %d and needs %d.%d or later",
-			ErrVersion, h.Major, h.Minor, MajorVersion, MajorVersion, MinorVersion)
+			ErrVersion, h.Major, h.Minor, MajorVersion, MajorVersion, leastMinor)
 	case state != stateReady && state != stateClosed:
 		return nil, damaged("state", "%d: not ready", state)
 	case int64(h.HeaderLength) < int64(headerSize) || int64(h.HeaderLength) > int64(len(mem)) || h.HeaderLength%lineSize != 0:

@@ -53,7 +53,8 @@ func (*From) Type() string { return "oldest|now" }
 type Options struct {
 	From From
 	// Reconnect makes Next wait for the next producer when the present one is gone, instead of returning
-	// ErrProducerGone. A new producer is a new history: reading begins at its oldest sample.
+	// ErrProducerGone. A new producer is a new history: reading begins at its oldest sample. Where one producer goes on for another
+	// and knows this reader, nothing is missed in between, however far behind the reader is.
 	Reconnect bool
 	// StaleAfter is the age of the heartbeat at which Next returns ErrProducerStale. 0: three of the periods that the
 	// producer promises; negative: never.
@@ -89,20 +90,54 @@ type Reader struct {
 	latestBuf []uint64
 }
 
-// link is the connection to one producer.
+// link is a connection, and the ring that is read: the one that the server has sent first, or one with which it has gone on.
 type link struct {
 	conn *net.UnixConn // nil in tests without a server
 	view *view
 	gone atomic.Bool // the other side's end was seen
+
+	// more says that next is not empty: rings that came over the connection behind view, in their order.
+	more   atomic.Bool
+	mu     sync.Mutex
+	next   []*view
+	closed bool
 }
 
 func (l *link) close() {
 	if l.conn != nil {
 		_ = l.conn.Close()
 	}
-	if l.view != nil {
-		_ = unix.Munmap(l.view.mem)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	for _, v := range l.next {
+		v.close()
 	}
+	l.next = nil
+	if l.view != nil {
+		l.view.close()
+	}
+}
+
+// add takes a ring with which the producer goes on.
+func (l *link) add(v *view) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		v.close()
+		return
+	}
+	l.next = append(l.next, v)
+	l.more.Store(true)
+}
+
+// advance makes the next ring the one that is read.
+func (l *link) advance() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.view.close()
+	l.view, l.next = l.next[0], l.next[1:]
+	l.more.Store(len(l.next) > 0)
 }
 
 // Dial connects to the server at socket (empty: DefaultSocket), receives the ring and checks it. The context bounds
@@ -146,41 +181,56 @@ func dial(ctx context.Context, socket string) (_ *link, err error) {
 	}()
 	// A server that accepts and says nothing may not hold the caller longer than the context.
 	stop := context.AfterFunc(ctx, func() { _ = l.conn.SetReadDeadline(time.Unix(1, 0)) })
-	fd, err := receiveHello(l.conn)
+	l.view, err = receiveRing(l.conn)
 	if !stop() && ctx.Err() != nil {
 		err = errors.Join(ctx.Err(), err)
 	}
-	if fd >= 0 {
-		defer func() { _ = unix.Close(fd) }() // the mapping keeps the memory
-	}
 	if err != nil {
-		return nil, err
-	}
-	mem, err := mapReadOnly(fd)
-	if err != nil {
-		return nil, err
-	}
-	if l.view, err = newView(mem); err != nil {
-		_ = unix.Munmap(mem)
 		return nil, err
 	}
 	return l, nil
 }
 
-// watchConn marks the link as gone when its socket ends. The kernel closes a dead producer's socket after its last
-// store, so what is in the memory once gone is seen is all there will ever be.
+// receiveRing waits for a ring and checks it.
+func receiveRing(conn *net.UnixConn) (*view, error) {
+	fd, err := receiveHello(conn)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = unix.Close(fd) }() // the mapping keeps the memory
+	mem, err := mapReadOnly(fd)
+	if err != nil {
+		return nil, err
+	}
+	v, err := newView(mem)
+	if err != nil {
+		_ = unix.Munmap(mem)
+		return nil, err
+	}
+	return v, nil
+}
+
+// watchConn takes the rings that come over a link's socket and marks the link as gone when the socket ends. The kernel closes a dead
+// producer's socket after its last store, and a producer has made its last store before another goes on for it: so what is in the
+// memory once either is seen is all there will ever be.
 func (r *Reader) watchConn(l *link) {
 	if l.conn == nil {
 		return
 	}
+	if r.opt.Reconnect && l.view.minor >= followMinor {
+		_, _ = l.conn.Write([]byte{follow}) // the buffer is empty; if the server is gone, the watch sees it
+	}
 	go func() {
-		var b [64]byte
 		for {
-			if _, err := l.conn.Read(b[:]); err != nil {
+			v, err := receiveRing(l.conn)
+			if err != nil {
+				// With a ring that cannot be read, the connection is of no use: another one tells why.
 				l.gone.Store(true)
 				r.kick()
 				return
 			}
+			l.add(v)
+			r.kick()
 		}
 	}()
 }
@@ -232,6 +282,10 @@ func (r *Reader) Next(ctx context.Context, batch []Sample) (int, error) {
 		if n > 0 || err == nil {
 			return n, err
 		}
+		if err == errMoved {
+			r.advance()
+			continue
+		}
 		if !errors.Is(err, ErrProducerGone) || !r.opt.Reconnect {
 			return 0, err
 		}
@@ -239,6 +293,21 @@ func (r *Reader) Next(ctx context.Context, batch []Sample) (int, error) {
 			return 0, fmt.Errorf("read ring: wait for a new producer: %w", err)
 		}
 	}
+}
+
+// errMoved says that all of a ring has been read and that its producer has gone on in another one.
+var errMoved = errors.New("producer has gone on in another ring")
+
+// advance goes on with the next ring of the link. It was sent before anything was published in it, so all of it is this reader's.
+func (r *Reader) advance() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed.Load() {
+		return // Next says so
+	}
+	r.link.advance()
+	r.position.Store(0)
+	r.stale = false
 }
 
 // next reads from the present link.
@@ -255,7 +324,9 @@ func (r *Reader) next(ctx context.Context, batch []Sample) (int, error) {
 		if err := ctx.Err(); err != nil {
 			return 0, fmt.Errorf("read ring: %w", err)
 		}
-		gone := l.gone.Load() // before the memory: see watchConn
+		// Both before the memory: see watchConn. And gone first: what came before the end is seen with it.
+		gone := l.gone.Load()
+		more := l.more.Load()
 		n, moved, err := r.poll(l.view, batch)
 		if n > 0 {
 			r.stale = false
@@ -266,6 +337,9 @@ func (r *Reader) next(ctx context.Context, batch []Sample) (int, error) {
 		}
 		if moved {
 			continue
+		}
+		if more {
+			return 0, errMoved
 		}
 		if gone {
 			how := "without closing the ring"

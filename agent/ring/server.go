@@ -31,11 +31,15 @@ type ServerConfig struct {
 	// Listener is the listening socket of a server in another process, which has handed it over; nil: one is made. The socket stays
 	// as it is, so that a reader that connects meanwhile is not refused. Serve takes it in any case.
 	Listener *os.File
+	// Followers are connections of such a server's readers, as its Followers returned them. They are sent the ring before Serve
+	// returns, and so before anything is published in it. Serve takes them in any case.
+	Followers []*os.File
 }
 
 // ServerStats counts connections.
 type ServerStats struct {
-	Clients      int    // connected now
+	Clients      int    // connected now, and have been sent the ring
+	Following    int    // of them, those that go along with it (Server.Followers)
 	Served       uint64 // got the ring
 	Unauthorized uint64 // were refused for their user and groups
 	TooMany      uint64 // were refused for the bound on readers
@@ -49,7 +53,8 @@ type ServerStats struct {
 //
 // A reader cannot hold the producer up. The server sends one small message into an empty socket buffer and never
 // waits for a reader; connections are bounded and nothing is kept for one but a goroutine that waits for its end; a
-// reader that sends anything is disconnected. The producer's goroutine shares nothing with the server but one counter.
+// reader that sends anything but that it follows, once, is disconnected. The producer's goroutine shares nothing with the
+// server but one counter.
 type Server struct {
 	producer *Producer
 	cfg      ServerConfig
@@ -59,11 +64,17 @@ type Server struct {
 	file     fs.FileInfo // of the socket, to know it again
 
 	mu      sync.Mutex
-	clients map[*net.UnixConn]struct{}
+	clients map[*net.UnixConn]*client
 	stats   ServerStats
 	closed  bool
 	wg      sync.WaitGroup
 	accepts sync.WaitGroup
+}
+
+// client is a reader that is connected.
+type client struct {
+	served  bool // has been sent the ring
+	follows bool
 }
 
 // Serve begins to hand the ring to readers. Close the server before the producer.
@@ -77,6 +88,11 @@ func Serve(p *Producer, cfg ServerConfig) (*Server, error) {
 	if cfg.Listener != nil {
 		defer func() { _ = cfg.Listener.Close() }() // net.FileListener has a duplicate
 	}
+	defer func() {
+		for _, f := range cfg.Followers {
+			_ = f.Close() // net.FileConn has a duplicate
+		}
+	}()
 	fd, size, err := p.share()
 	if err != nil {
 		return nil, fmt.Errorf("serve ring: %w", err)
@@ -94,7 +110,10 @@ func Serve(p *Producer, cfg ServerConfig) (*Server, error) {
 	}
 	s := &Server{
 		producer: p, cfg: cfg, fd: fd, hello: encodeHello(helloRing, p.generation, size),
-		listener: l, file: info, clients: make(map[*net.UnixConn]struct{}),
+		listener: l, file: info, clients: make(map[*net.UnixConn]*client),
+	}
+	for _, f := range cfg.Followers {
+		s.lead(f)
 	}
 	s.accepts.Go(s.accept)
 	return s, nil
@@ -127,7 +146,14 @@ func (s *Server) Stats() ServerStats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.stats
-	st.Clients = len(s.clients)
+	for _, c := range s.clients {
+		if c.served {
+			st.Clients++
+		}
+		if c.follows {
+			st.Following++
+		}
+	}
 	return st
 }
 
@@ -189,7 +215,7 @@ func (s *Server) admit(conn *net.UnixConn) bool {
 		status = helloTooMany
 		s.stats.TooMany++
 	default:
-		s.clients[conn] = struct{}{}
+		s.clients[conn] = &client{}
 	}
 	s.mu.Unlock()
 
@@ -206,15 +232,38 @@ func (s *Server) admit(conn *net.UnixConn) bool {
 		s.drop(conn)
 		return false
 	}
+	s.attend(conn)
+	return true
+}
+
+// attend waits for the end of a reader that has been sent the ring, or until it breaks the rule.
+func (s *Server) attend(conn *net.UnixConn) {
 	s.mu.Lock()
 	s.stats.Served++
+	if c := s.clients[conn]; c != nil { // nil: closed meanwhile
+		c.served = true
+	}
 	s.mu.Unlock()
 	s.wg.Go(func() {
-		// Readers have nothing to say: the read ends when the reader does, or when it breaks the rule.
-		var b [1]byte
-		_, _ = conn.Read(b[:])
+		var b [2]byte
+		for {
+			if n, err := conn.Read(b[:]); err != nil || n != 1 || b[0] != follow || !s.follow(conn) {
+				break
+			}
+		}
 		s.drop(conn)
 	})
+}
+
+// follow notes that a reader goes along. It reports false when the reader has said so before.
+func (s *Server) follow(conn *net.UnixConn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.clients[conn]
+	if c == nil || c.follows {
+		return false
+	}
+	c.follows = true
 	return true
 }
 

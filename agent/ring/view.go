@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync/atomic"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // view reads the shared memory of one ring. It holds no state of its own but the checked geometry, so any number of
@@ -34,6 +36,9 @@ func newView(mem []byte) (*view, error) {
 		words:    roundUp(slotHeadSize+g.bodyMax, 8) / 8,
 	}, nil
 }
+
+// close ends the mapping.
+func (v *view) close() { _ = unix.Munmap(v.mem) }
 
 func (v *view) tail() uint64 { return atomic.LoadUint64(&v.header.Tail) }
 

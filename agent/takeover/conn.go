@@ -18,8 +18,8 @@ const (
 	headSize = 5 // kind, length
 	// maxBody bounds a message: a gateway of 4,096 streams hands over less than 1 MiB.
 	maxBody = 8 << 20
-	// maxFiles is how many descriptors a message may bring.
-	maxFiles = 4
+	// maxFiles is how many descriptors a message may bring; the kernel lets no more than 253 (SCM_MAX_FD) through.
+	maxFiles = 128
 	// maxReason bounds what a refusal says.
 	maxReason = 4 << 10
 )
@@ -114,7 +114,21 @@ func (c *Conn) Refuse(why error) {
 
 // Receive waits for a message of a kind, decodes it into v and returns the descriptors that came with it, of which there must be as many
 // as wanted. ErrRefused: the other side does not go on. io.EOF: it has gone. After os.ErrDeadlineExceeded it may be called again.
-func (c *Conn) Receive(kind Kind, v any, wanted int) (_ []*os.File, err error) {
+func (c *Conn) Receive(kind Kind, v any, wanted int) ([]*os.File, error) {
+	return c.receive(kind, v, wanted, wanted)
+}
+
+// ReceiveState is Receive of State: its descriptors are those of the listening sockets of ring and control, and of readers that follow.
+func (c *Conn) ReceiveState(s *State) (readers, status *os.File, followers []*os.File, err error) {
+	files, err := c.receive(KindState, s, stateSockets, stateSockets+MaxFollowers)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	return files[0], files[1], files[stateSockets:], nil
+}
+
+// receive is Receive of a message with least to most descriptors.
+func (c *Conn) receive(kind Kind, v any, least, most int) (_ []*os.File, err error) {
 	defer func() {
 		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			closeAll(c.files)
@@ -150,8 +164,8 @@ func (c *Conn) Receive(kind Kind, v any, wanted int) (_ []*os.File, err error) {
 	if err := Decode(body, v); err != nil {
 		return nil, fmt.Errorf("wait for %v: %w", kind, err)
 	}
-	if len(c.files) != wanted {
-		return nil, fmt.Errorf("wait for %v: %w: %d descriptors came, want %d", kind, ErrMessage, len(c.files), wanted)
+	if n := len(c.files); n < least || n > most {
+		return nil, fmt.Errorf("wait for %v: %w: %d descriptors came, want %d to %d", kind, ErrMessage, n, least, most)
 	}
 	files := c.files
 	c.files = nil

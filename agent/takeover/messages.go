@@ -13,14 +13,21 @@ import (
 )
 
 // Version is that of the messages. An agent refuses another one: then it is stopped and the new one started.
-const Version = 1
+const Version = 2
+
+// State brings the listening sockets of ring and control, and the connections of at most MaxFollowers readers.
+const (
+	stateSockets = 2
+	MaxFollowers = maxFiles - stateSockets
+)
 
 // Kind says what a message is. In the order of the conversation, S being the successor and P its predecessor:
 //
 //	S  Hello     who I am, and by which documents and layout I go
 //	P  Welcome   they are mine; with the descriptor of the state folder's lock
 //	S  Prepared  everything that can be done beside you is done
-//	P  State     I have stopped between two batches: this is all that I know; with the listening sockets of ring and control
+//	P  State     I have stopped between two batches: this is all that I know; with the listening sockets of ring and control, and
+//	             the connections of the readers that go along to the successor's ring
 //	S  Taken     from here on it is mine
 //
 // Either side says Refused, or closes the connection, in place of its next message.

@@ -68,7 +68,7 @@ func TestStatus(t *testing.T) {
 		}
 		published, closed, gone := 0, 0, 0
 		status := func(fault string, changes int) string {
-			return fmt.Sprintf("status generation=%x version=1.0 pid=%d created=%d slots=64 body_max=%d published=%d period=%d fault=%s changes=%d closed=%d gone=%d",
+			return fmt.Sprintf("status generation=%x version=1.1 pid=%d created=%d slots=64 body_max=%d published=%d period=%d fault=%s changes=%d closed=%d gone=%d",
 				p.Generation(), os.Getpid(), st.Created, stampBody, published, int64(7*time.Second), fault, changes, closed, gone)
 		}
 		c := s.shell(t)

@@ -182,7 +182,7 @@ typedef struct {
 	uint16_t major;
 	uint16_t minor;
 	int closed; /* the producer ended in an orderly way */
-	int gone;   /* the connection has ended */
+	int gone;   /* the connection has ended, or has brought the next ring */
 } cellward_ring_status;
 
 /*
@@ -211,6 +211,9 @@ CELLWARD_RING_DEF void cellward_ring_close(cellward_ring *ring);
  *	             table is that of the new ring, and pointers into the old one are dead
  *	STALE        nothing came and the heartbeat is old, once for each such time span
  *	INTERRUPTED  and the other errors
+ *
+ * With options.reconnect the reader follows a producer that goes on in another ring, as at an upgrade of the agent: that
+ * ring came before it had a sample, and reading begins at position 0.
  *
  * Except after LAYOUT the reader goes on where it was. Allocates only when room grows.
  *
@@ -1637,7 +1640,7 @@ static void cellward_ring__bound(int fd, int64_t ns)
 }
 
 /* Reads the server's one message and returns the descriptor that came with it, or a negative code. */
-static int cellward_ring__receive_hello(int connection, cellward_ring_error *error)
+static int cellward_ring__receive_hello(int connection, int flags, cellward_ring_error *error)
 {
 	struct cellward_ring__hello hello;
 	union {
@@ -1659,7 +1662,7 @@ static int cellward_ring__receive_hello(int connection, cellward_ring_error *err
 	message.msg_control = control.bytes;
 	message.msg_controllen = sizeof control.bytes;
 	do
-		got = recvmsg(connection, &message, MSG_CMSG_CLOEXEC);
+		got = recvmsg(connection, &message, MSG_CMSG_CLOEXEC | flags);
 	while (got < 0 && errno == EINTR);
 	if (got < 0)
 		return cellward_ring__fail(error, CELLWARD_RING_SYSTEM, errno, NULL, "receive the ring");
@@ -1751,7 +1754,7 @@ static int cellward_ring__dial(const char *path, int64_t timeout_ns, int *connec
 		close(fd);
 		return code;
 	}
-	memory = cellward_ring__receive_hello(fd, error);
+	memory = cellward_ring__receive_hello(fd, 0, error);
 	if (memory < 0) {
 		close(fd);
 		return memory;
@@ -1809,7 +1812,10 @@ static int cellward_ring__take_interrupt(cellward_ring *ring)
 	return __atomic_exchange_n(&ring->interrupted, 0, __ATOMIC_SEQ_CST) != 0;
 }
 
-/* Readers have nothing to say and servers nothing but the hello: the first thing to happen is the end. */
+/*
+ * A server has nothing to say behind its hello but to whom it has told so (cellward_ring__follow), and then the ring with
+ * which it goes on: either that or the end is the first thing to happen, and both say that this ring has its last sample.
+ */
 static void *cellward_ring__watch(void *argument)
 {
 	cellward_ring *ring = (cellward_ring *)argument;
@@ -1817,8 +1823,8 @@ static void *cellward_ring__watch(void *argument)
 	char b;
 
 	do
-		n = recv(ring->connection, &b, 1, 0);
-	while (n > 0 || (n < 0 && errno == EINTR));
+		n = recv(ring->connection, &b, 1, MSG_PEEK); /* the message is for cellward_ring__go_on */
+	while (n < 0 && errno == EINTR);
 	__atomic_store_n(&ring->gone, 1, __ATOMIC_SEQ_CST);
 	cellward_ring__kick(ring);
 	return NULL;
@@ -1839,6 +1845,51 @@ static void cellward_ring__start_watcher(cellward_ring *ring)
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
+/* Tells a server that knows of it (minor 1) that the reader goes along when the producer goes on in another ring. */
+static void cellward_ring__follow(cellward_ring *ring)
+{
+	if (ring->options.reconnect && ring->view.header.minor >= 1)
+		(void)!send(ring->connection, "F", 1, MSG_DONTWAIT | MSG_NOSIGNAL); /* a dead server is noticed elsewhere */
+}
+
+static void cellward_ring__drop_buffers(cellward_ring *ring)
+{
+	free(ring->buffer);
+	free(ring->latest);
+	ring->buffer = NULL;
+	ring->latest = NULL;
+	ring->buffer_samples = 0;
+}
+
+/*
+ * Goes on with a ring that has come over the connection: RESTARTED, or OK when none has. It was sent before anything was
+ * published in it, so all of it is this reader's.
+ */
+static int cellward_ring__go_on(cellward_ring *ring)
+{
+	struct cellward_ring__view view;
+	int memory, code;
+
+	memory = cellward_ring__receive_hello(ring->connection, MSG_DONTWAIT, &ring->error);
+	if (memory < 0)
+		return CELLWARD_RING_OK;
+	code = cellward_ring__map(&view, memory, &ring->error);
+	close(memory);
+	if (code != CELLWARD_RING_OK)
+		return CELLWARD_RING_OK; /* another connection tells why */
+	if (ring->watched) {
+		pthread_join(ring->watcher, NULL); /* it has seen the message */
+		ring->watched = 0;
+	}
+	__atomic_store_n(&ring->gone, 0, __ATOMIC_SEQ_CST);
+	cellward_ring__unmap(&ring->view);
+	ring->view = view;
+	cellward_ring__drop_buffers(ring);
+	ring->position = 0;
+	ring->stale = 0;
+	return cellward_ring__fail(&ring->error, CELLWARD_RING_RESTARTED, 0, NULL, "%s", "");
+}
+
 static void cellward_ring__disconnect(cellward_ring *ring)
 {
 	if (ring->connection < 0)
@@ -1853,16 +1904,17 @@ static void cellward_ring__disconnect(cellward_ring *ring)
 }
 
 /*
- * Whether the connection has ended. The kernel closes a dead producer's socket after its last store, so what is in the
- * memory once this has been seen is all there will ever be.
+ * Whether the connection has ended, or another ring has come over it. The kernel closes a dead producer's socket after its
+ * last store, and a producer has made its last store before another goes on for it: so what is in the memory once this has
+ * been seen is all there will ever be.
  */
 static int cellward_ring__is_gone(cellward_ring *ring)
 {
 	if (!__atomic_load_n(&ring->gone, __ATOMIC_SEQ_CST) && !ring->watched && ring->connection >= 0) {
 		char b;
-		ssize_t n = recv(ring->connection, &b, 1, MSG_DONTWAIT);
+		ssize_t n = recv(ring->connection, &b, 1, MSG_PEEK | MSG_DONTWAIT);
 
-		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR))
+		if (n >= 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR))
 			__atomic_store_n(&ring->gone, 1, __ATOMIC_SEQ_CST);
 	}
 	return (int)__atomic_load_n(&ring->gone, __ATOMIC_SEQ_CST);
@@ -1992,15 +2044,6 @@ static int cellward_ring__size_buffers(cellward_ring *ring, size_t samples)
 	return CELLWARD_RING_OK;
 }
 
-static void cellward_ring__drop_buffers(cellward_ring *ring)
-{
-	free(ring->buffer);
-	free(ring->latest);
-	ring->buffer = NULL;
-	ring->latest = NULL;
-	ring->buffer_samples = 0;
-}
-
 static int cellward_ring__new(cellward_ring **out, const cellward_ring_options *options, cellward_ring_error *error)
 {
 	*out = (cellward_ring *)calloc(1, sizeof **out);
@@ -2034,6 +2077,7 @@ CELLWARD_RING_DEF int cellward_ring_open(cellward_ring **out, const cellward_rin
 		free(ring);
 		return code;
 	}
+	cellward_ring__follow(ring);
 	cellward_ring__begin(ring, ring->options.from_now);
 	*out = ring;
 	return CELLWARD_RING_OK;
@@ -2095,6 +2139,8 @@ static int cellward_ring__reconnect(cellward_ring *ring, int64_t deadline)
 	int connection, code;
 	uint32_t kicks;
 
+	if ((code = cellward_ring__go_on(ring)) != CELLWARD_RING_OK)
+		return code;
 	for (;; pause = 2 * pause < longest ? 2 * pause : longest) {
 		kicks = __atomic_load_n(&ring->kicks, __ATOMIC_SEQ_CST);
 		if (cellward_ring__take_interrupt(ring))
@@ -2125,10 +2171,12 @@ static int cellward_ring__reconnect(cellward_ring *ring, int64_t deadline)
 	ring->reconnects++;
 	if (view.header.generation == ring->view.header.generation) {
 		cellward_ring__unmap(&view);
+		cellward_ring__follow(ring);
 		return CELLWARD_RING_OK;
 	}
 	cellward_ring__unmap(&ring->view);
 	ring->view = view;
+	cellward_ring__follow(ring);
 	cellward_ring__drop_buffers(ring);
 	cellward_ring__begin(ring, 0); /* a new history */
 	return cellward_ring__fail(&ring->error, CELLWARD_RING_RESTARTED, 0, NULL, "%s", "");

@@ -862,12 +862,12 @@ def _dial(path: str, library, timeout: Optional[float]) -> Tuple[socket.socket, 
         raise
 
 
-def _receive(connection: socket.socket) -> int:
-    """Reads the server's one message and returns the descriptor that came with it."""
+def _receive(connection: socket.socket, flags: int = 0) -> int:
+    """Reads a message of the server and returns the descriptor that came with it."""
     # Not socket.recv_fds, which does not pass MSG_CMSG_CLOEXEC on: a child that another thread starts at this moment
     # would inherit the ring.
     data, control, flags, _ = connection.recvmsg(
-        _HELLO.size, socket.CMSG_SPACE(4 * 4), getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+        _HELLO.size, socket.CMSG_SPACE(4 * 4), getattr(socket, "MSG_CMSG_CLOEXEC", 0) | flags)
     fds = []
     for level, kind, payload in control:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
@@ -963,6 +963,7 @@ class Reader:
         self._connect_timeout = connect_timeout
         self._library = _find_library(library, platform.machine())
         self._connection, self._view = _dial(path, self._library, connect_timeout)
+        self._follow()
         self._position = self._view.tail() if start == "now" else self._view.oldest()
         self._gone = False
         self._interrupted = False
@@ -1144,12 +1145,13 @@ class Reader:
             self._wait(kicks, min(patience, left))
 
     def _is_gone(self) -> bool:
-        """Whether the connection has ended. The kernel closes a dead producer's socket after its last store, so what is
-        in the memory once this has been seen is all there will ever be."""
+        """Whether the connection has ended, or another ring has come over it. The kernel closes a dead producer's socket
+        after its last store, and a producer has made its last store before another goes on for it: so what is in the memory
+        once this has been seen is all there will ever be."""
         if not self._gone and self._watcher is None:
             try:
-                if not self._connection.recv(1, socket.MSG_DONTWAIT):
-                    self._gone = True
+                self._connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+                self._gone = True
             except (BlockingIOError, InterruptedError):
                 pass
             except OSError:
@@ -1157,10 +1159,10 @@ class Reader:
         return self._gone
 
     def _watch(self, connection: socket.socket, futex: _Futex) -> None:
-        """Readers have nothing to say and servers nothing but the hello: the first thing to happen is the end."""
+        """A server has nothing to say behind its hello but to whom it has told so (_follow), and then the ring with which
+        it goes on: either that or the end is the first thing to happen. The message is for _go_on."""
         try:
-            while connection.recv(1):
-                pass
+            connection.recv(1, socket.MSG_PEEK)
         except OSError:
             pass
         self._gone = True
@@ -1206,8 +1208,37 @@ class Reader:
             self._watcher = None
         self._connection.close()
 
+    def _follow(self) -> None:
+        """Tells a server that knows of it (minor 1) that the reader goes along when the producer goes on in another ring."""
+        if self._reconnect and self._view.header["minor"] >= 1:
+            try:
+                self._connection.send(b"F", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            except OSError:
+                pass  # a dead server is noticed elsewhere
+
+    def _go_on(self) -> bool:
+        """Goes on with a ring that has come over the connection; False when none has. It was sent before anything was
+        published in it, so all of it is this reader's."""
+        try:
+            fd = _receive(self._connection, socket.MSG_DONTWAIT)
+            try:
+                view = _View(_map(fd), self._library)
+            finally:
+                os.close(fd)
+        except (RingError, OSError):
+            return False  # another connection tells why
+        if self._watcher is not None:
+            self._watcher.join()  # it has seen the message
+            self._watcher = None
+        old, self._view, self._position = self._view, view, 0
+        self._gone = self._stale = False
+        old.close()
+        return True
+
     def _connect_again(self, deadline: float) -> bool:
         """Waits for a producer to serve the socket; False at the deadline or after interrupt()."""
+        if self._go_on():
+            return True
         pause = 0.01
         while True:
             # Even a caller with little time gets a chance to hear a server that is there.
@@ -1239,6 +1270,7 @@ class Reader:
         self.reconnects += 1
         if view.generation != old.generation:
             self._position = view.oldest()  # a new history
+        self._follow()
         old.close()
         return True
 
@@ -1248,7 +1280,8 @@ def open(path: str = DEFAULT_SOCKET, **options) -> Reader:
 
     start            "oldest" or "now": where to begin
     reconnect        wait for the next producer when the present one ends: its oldest sample comes next, generation and
-                     streams are those of the new ring
+                     streams are those of the new ring. One that goes on in another ring, as at an upgrade of the agent,
+                     is followed: that ring comes before it has a sample
     stale_after      seconds; age of the heartbeat that counts as stale. None: three periods; negative: never
     connect_timeout  seconds; bounds the connection to a server that says nothing
     library          path of the C reader as a library; see above
