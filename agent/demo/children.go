@@ -29,7 +29,7 @@ type children struct {
 	end     []func() error
 }
 
-// Process is a verb of the program that runs by itself. What it writes to stderr is kept for the case that it fails.
+// Process is a verb of the program that runs by itself. What it writes to stderr is kept, for Log and for the case that it fails.
 type Process struct {
 	// Lines is its output as it comes, nil where it is collected for Output.
 	Lines io.ReadCloser
@@ -37,34 +37,44 @@ type Process struct {
 	name string
 	cmd  *exec.Cmd
 	out  bytes.Buffer
-	errs tail
+	errs stderr
 	done chan struct{}
 	err  error
 }
 
-// tail keeps the last lines that were written to it.
-type tail struct {
+// stderr keeps what was written to it. Writes and reads may come from several goroutines.
+type stderr struct {
 	mu sync.Mutex
 	b  []byte
 }
 
-const tailSize = 8 << 10
+const (
+	// logSize is the most that Log returns, in bytes. An agent that refuses every frame writes some 150 bytes each second and interface, so
+	// this is its whole log for an hour.
+	logSize = 1 << 20
+	// tailSize is how much of its end an error quotes.
+	tailSize = 8 << 10
+)
 
-func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.b = append(t.b, p...)
-	if n := len(t.b); n > tailSize {
-		t.b = append(t.b[:0], t.b[n-tailSize:]...)
+func (e *stderr) Write(p []byte) (int, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.b = append(e.b, p...)
+	if n := len(e.b); n > 2*logSize { // not for every line anew
+		e.b = append(e.b[:0], e.b[n-logSize:]...)
 	}
 	return len(p), nil
 }
 
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return strings.TrimSpace(string(t.b))
+// last returns the last n bytes.
+func (e *stderr) last(n int) string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return strings.TrimSpace(string(e.b[max(0, len(e.b)-n):]))
 }
+
+// String is what an error quotes.
+func (e *stderr) String() string { return e.last(tailSize) }
 
 func environment() []string {
 	var env []string
@@ -92,7 +102,7 @@ func (c *children) output(ctx context.Context, args ...string) ([]byte, error) {
 	runtime.LockOSThread() // see Process.run
 	defer runtime.UnlockOSThread()
 	cmd := c.command(ctx, args)
-	var errs tail
+	var errs stderr
 	cmd.Stderr = &errs
 	out, err := cmd.Output()
 	if err != nil {
@@ -139,8 +149,8 @@ func (p *Process) run(started chan<- error) {
 	}
 }
 
-// Log returns the end of what the process has written to stderr.
-func (p *Process) Log() string { return p.errs.String() }
+// Log returns what the process has written to stderr: all of it up to a MiB, else the last MiB.
+func (p *Process) Log() string { return p.errs.last(logSize) }
 
 // Output returns what an ended process printed.
 func (p *Process) Output() []byte { return p.out.Bytes() }

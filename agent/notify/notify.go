@@ -29,7 +29,9 @@ type Notifier struct {
 	watchdog bool
 	queue    chan string
 	done     chan struct{}
-	close    sync.Once
+
+	mu     sync.Mutex // held to queue a state, which never waits, and to close the queue
+	closed bool
 }
 
 // New returns a notifier for the manager that NOTIFY_SOCKET names, nil without one.
@@ -82,9 +84,14 @@ func (n *Notifier) run() {
 	}
 }
 
-// put queues a state, or leaves it out when the manager takes none.
+// put queues a state, or leaves it out when the manager takes none, or after Close.
 func (n *Notifier) put(state string) {
 	if n == nil {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed {
 		return
 	}
 	select {
@@ -122,12 +129,18 @@ func (n *Notifier) Successor(pid int) { n.put(fmt.Sprintf("MAINPID=%d", pid)) }
 // Stopping says that the service has begun to end.
 func (n *Notifier) Stopping() { n.put(daemon.SdNotifyStopping) }
 
-// Close waits until what was said is sent. Nothing may be said afterwards.
+// Close waits until what was said is sent. What is said afterwards is left out: whoever takes up a new configuration may come to the end
+// of that when the service has ended.
 func (n *Notifier) Close() {
 	if n == nil {
 		return
 	}
-	n.close.Do(func() { close(n.queue) })
+	n.mu.Lock()
+	if !n.closed {
+		n.closed = true
+		close(n.queue)
+	}
+	n.mu.Unlock()
 	select {
 	case <-n.done:
 	case <-time.After(time.Second): // a manager that takes nothing

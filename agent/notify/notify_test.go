@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 )
@@ -62,6 +63,34 @@ func TestStates(t *testing.T) {
 	want := []string{"READY=1\nSTATUS=good", "WATCHDOG=1", "RELOADING=1\nMONOTONIC_USEC=N", "READY=1\nSTATUS=better", "STOPPING=1"}
 	if !slices.Equal(got, want) {
 		t.Errorf("the manager heard %q", got)
+	}
+}
+
+// TestSaidBehindTheEnd has goroutines speak while the notifier is closed, and afterwards: what comes too late is left out.
+func TestSaidBehindTheEnd(t *testing.T) {
+	c := manager(t)
+	n, err := New(slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Ready("good")
+	var others sync.WaitGroup
+	for range 4 { // all of it has room in the shortest queue of a socket, 10 by default
+		others.Go(func() {
+			n.Stopping()
+			n.Stopping()
+		})
+	}
+	n.Close()
+	others.Wait()
+	if got := heard(t, c); len(got) == 0 || got[0] != "READY=1\nSTATUS=good" {
+		t.Errorf("the manager heard %q", got)
+	}
+	n.Reloading()
+	n.Ready("too late")
+	n.Close()
+	if got := heard(t, c); got != nil {
+		t.Errorf("behind the end the manager heard %q", got)
 	}
 }
 

@@ -102,6 +102,7 @@ func StartProxy(tb testing.TB, socket string) *Proxy {
 func (p *Proxy) Path() string { return "unix:" + p.Socket }
 
 // Set says what happens to each command from now on; the function is given their number, from 0, and bytes. nil lets all through.
+// The function is called by the proxy's goroutines, one for each connection, also for a command that came just before a later Set.
 func (p *Proxy) Set(fault func(n int, command []byte) Fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
