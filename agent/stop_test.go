@@ -3,9 +3,13 @@
 package agent
 
 import (
+	"context"
+	"log/slog"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/cellward/cellward/agent/ring"
 )
 
 // tooLong is when a wait that nothing ends any more is given up, on the slowest machine.
@@ -74,4 +78,33 @@ func TestNoRequestBehindAnEnd(t *testing.T) {
 			release(false)
 		})
 	}
+}
+
+// TestWokenAtTheStart wakes a loop from before its beginning to its end, as control socket and signals do.
+func TestWokenAtTheStart(t *testing.T) {
+	r := newRig(t)
+	r.boot(true)
+	p, err := ring.NewProducer(ring.Config{Streams: []ring.Stream{{ID: 2, Name: "cells", Interface: "can0", Source: "cells"}}, Slots: 64, BodyMax: 36})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	log := slog.New(slog.DiscardHandler)
+	a := &Agent{
+		opts: Options{Set: r.set, Store: NewStore(&memoryGenerations{}, &memoryGenerations{}), ReportEvery: time.Second}, log: log, core: r.core,
+		state: r.state, ring: p, report: newReporter(log), began: time.Now(),
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var others sync.WaitGroup
+	others.Go(func() {
+		for range 1000 {
+			a.wake()
+		}
+		cancel()
+	})
+	if err := a.loop(ctx); err != nil {
+		t.Error(err)
+	}
+	others.Wait()
+	a.wake() // nobody is there any more
 }
