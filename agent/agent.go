@@ -450,10 +450,14 @@ func serveRing(p *ring.Producer, r policy.Ring, replace bool) (*ring.Server, err
 
 // loop drains, opens, commits and publishes until ctx ends, and then stops cleanly.
 func (a *Agent) loop(ctx context.Context) error {
-	var err error
-	if a.poller, err = newPoller(a.buses); err != nil {
+	poller, err := newPoller(a.buses)
+	if err != nil {
 		return err
 	}
+	// Sockets and signals are answered already, and wake the loop: it looks at what they have brought before it waits first.
+	a.wakeMu.Lock()
+	a.poller = poller
+	a.wakeMu.Unlock()
 	defer func() {
 		a.wakeMu.Lock()
 		defer a.wakeMu.Unlock()

@@ -84,11 +84,19 @@ func (m *keyManager) run() {
 }
 
 // hold waits for the request in hand and lets no other begin until release is called; with over none begins any more. ctx ends the
-// wait, with no hold.
+// wait, with no hold. An agent that ends does not wait for release: none begins any more then, either.
 func (m *keyManager) hold(ctx context.Context) (release func(over bool), err error) {
 	held, end := make(chan struct{}), make(chan bool, 1)
 	select {
-	case m.requests <- func() { close(held); m.over = <-end }:
+	case m.requests <- func() {
+		close(held)
+		select {
+		case m.over = <-end:
+		case <-m.ctx.Done():
+			// Who holds may be waiting for the loop, which has ended and waits for this goroutine.
+			m.over = true
+		}
+	}:
 		<-held
 		var once sync.Once
 		return func(over bool) { once.Do(func() { end <- over }) }, nil

@@ -30,6 +30,8 @@ type saver struct {
 
 	hardware retirer
 	eraser   eraser
+	// changing is held from the look at what has changed in the store to the request of its erasure.
+	changing sync.Mutex
 }
 
 // saving is a state on its way; ceilings are those that it holds, by stream slot.
@@ -88,8 +90,12 @@ func (s *saver) run() {
 	}
 }
 
-// eraseChanged has memory erased if a secret has come or gone in the store. While the hardware refuses to retire it, that is once.
+// eraseChanged has memory erased if a secret has come or gone in the store. While the hardware refuses to retire it, that is once. When it
+// returns the erasure has been asked for, also if it was the other goroutine that found the change: whoever waits for a state or for
+// the hardware, and then for the eraser, waits for that erasure.
 func (s *saver) eraseChanged() {
+	s.changing.Lock()
+	defer s.changing.Unlock()
 	if s.store.secretsChanged() {
 		s.eraser.ask()
 	}

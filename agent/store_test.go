@@ -6,9 +6,12 @@ import (
 	"bytes"
 	"crypto/rand"
 	"errors"
+	"runtime"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/cellward/cellward/agent/epoch"
 	"github.com/cellward/cellward/crypto/identity"
@@ -81,6 +84,38 @@ func TestRetirementWaitsForTheHardware(t *testing.T) {
 	}
 	if _, _, err := w.store.Load(); err != nil || w.store.stale() {
 		t.Fatalf("something is still to be retired: %v", err)
+	}
+}
+
+// TestErasureIsAskedForByOne has the two goroutines that look for changed secrets look at the same time: one finds the change, and the other
+// goes on only when the erasure has been asked for, because a client's answer may wait for the other.
+func TestErasureIsAskedForByOne(t *testing.T) {
+	var erased atomic.Int32
+	s := newSaver(NewStore(&memoryGenerations{}, &memoryGenerations{}), func(error) {}, func(error) {}, func() { erased.Add(1) })
+	defer s.close()
+	s.store.noteChanged()
+	s.eraser.mu.Lock() // keeps the first from asking
+	var both sync.WaitGroup
+	both.Go(s.eraseChanged)
+	for found := false; !found; runtime.Gosched() {
+		s.store.mu.Lock()
+		found = !s.store.changed
+		s.store.mu.Unlock()
+	}
+	second := make(chan struct{})
+	both.Go(func() {
+		s.eraseChanged()
+		close(second)
+	})
+	select {
+	case <-second:
+		t.Error("an erasure that is not asked for yet is taken for done")
+	case <-time.After(50 * time.Millisecond):
+	}
+	s.eraser.mu.Unlock()
+	both.Wait()
+	if err := s.eraser.wait(t.Context()); err != nil || erased.Load() != 1 {
+		t.Errorf("memory was erased %d times, %v", erased.Load(), err)
 	}
 }
 

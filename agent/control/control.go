@@ -108,11 +108,17 @@ func ServeListener(ln *net.UnixListener, path string, resources map[string]func(
 	return s, nil
 }
 
-// Close stops the server and removes the socket.
+// Close stops the server and removes the socket. Requests in hand have a second to be answered; what is connected then is cut off.
 func (s *Server) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	if err := s.http.Shutdown(ctx); err != nil {
+	err := s.http.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		// Whoever may connect could have connected and said nothing: net/http waits for that for 5 s. It is no failure of the agent, which
+		// has stopped cleanly.
+		err = s.http.Close()
+	}
+	if err != nil {
 		return fmt.Errorf("stop control server: %w", err)
 	}
 	if err := <-s.done; err != nil && !errors.Is(err, http.ErrServerClosed) {

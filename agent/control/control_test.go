@@ -6,6 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -38,6 +41,42 @@ func TestServeAndGet(t *testing.T) {
 	}
 	if _, err := Serve(path, "", nil, nil); err == nil || !strings.Contains(err.Error(), "another agent") {
 		t.Fatalf("second server: %v", err)
+	}
+}
+
+// TestCloseBesideClients closes a server that somebody is connected to who says nothing, and somebody whose request takes its time: both are
+// cut off, and that is no error.
+func TestCloseBesideClients(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "control.sock")
+	asked, answer := make(chan struct{}), make(chan struct{})
+	s, err := Serve(path, "", map[string]func() any{StatusPath: func() any {
+		close(asked)
+		<-answer
+		return 1
+	}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer close(answer)
+	silent, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	got := make(chan error, 1)
+	go func() { got <- Get(context.Background(), path, StatusPath, new(int)) }()
+	<-asked // the silent one has been accepted before
+	if err := s.Close(); err != nil {
+		t.Fatal(err) // nothing ends the reads below
+	}
+	if n, err := silent.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
+		t.Errorf("the connection goes on: %d, %v", n, err)
+	}
+	if err := <-got; err == nil {
+		t.Error("a request was answered by a server that is closed")
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the socket is left behind: %v", err)
 	}
 }
 
