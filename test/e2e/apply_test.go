@@ -342,7 +342,7 @@ func TestApplyUnderLoad(t *testing.T) {
 		if gateway, err = l.StartAgent(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if m := gateway.Messages(); strings.Contains(m, "tables_renewed") || !strings.Contains(m, `"resumed":true`) {
+		if m := running(t, gateway); strings.Contains(m, "tables_renewed") || !strings.Contains(m, `"resumed":true`) {
 			t.Errorf("the tables were not taken over: %s", m)
 		}
 	})
@@ -378,6 +378,16 @@ func TestApplyUnderLoad(t *testing.T) {
 		t.Errorf("%d protected frames reached the CAN stack", n)
 	}
 	t.Logf("%d sealed, %d read, %d of them different", sealed.Sealed, len(got.all), len(seen))
+}
+
+// running waits until an agent says that it runs, which is behind its first answer, and returns what it has said until then.
+func running(t *testing.T, p *demo.Process) (messages string) {
+	t.Helper()
+	until(t, "the agent's word that it runs", func() bool {
+		messages = p.Messages()
+		return strings.Contains(messages, `"agent is running"`)
+	})
+	return messages
 }
 
 // refusals brings documents that are wrong, or that a running agent cannot go by. Nothing of them takes effect.
@@ -594,7 +604,7 @@ func TestKilledInApply(t *testing.T) {
 		if gateway, err = l.StartAgent(t.Context()); err != nil {
 			t.Fatalf("start after kill %d: %v", i+1, err)
 		}
-		if strings.Contains(gateway.Messages(), `"resumed":true`) {
+		if strings.Contains(running(t, gateway), `"resumed":true`) {
 			resumed++
 		} else {
 			renewed++
