@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -16,6 +17,8 @@ import (
 
 	"github.com/cellward/cellward/agent/control"
 	"github.com/cellward/cellward/agent/epoch"
+	"github.com/cellward/cellward/agent/event"
+	"github.com/cellward/cellward/agent/event/kind"
 	"github.com/cellward/cellward/agent/notify"
 	"github.com/cellward/cellward/agent/policy"
 	"github.com/cellward/cellward/agent/ring"
@@ -24,11 +27,8 @@ import (
 	"github.com/cellward/cellward/loader"
 )
 
-// Times of the agent's own housekeeping.
-const (
-	tickEvery          = time.Second
-	defaultReportEvery = 10 * time.Second
-)
+// tickEvery is the time between two looks at everything that comes with time.
+const tickEvery = time.Second
 
 // Options for Run. Set, Store and Log are required.
 type Options struct {
@@ -37,8 +37,8 @@ type Options struct {
 	Log   *slog.Logger
 	// Engine names the engine that opens batches; empty: the fastest that this CPU runs and that can be trusted.
 	Engine string
-	// ReportEvery is the interval of the lines about refused frames; 10 s if 0.
-	ReportEvery time.Duration
+	// Events takes the lines of events for a destination of type stderr; nil: nobody does.
+	Events io.Writer
 	// Version is what status says about the build.
 	Version string
 	// Hook is loader.HookTCX or loader.HookClsact; empty: tcx where the kernel has it.
@@ -53,6 +53,8 @@ type Options struct {
 	Station *station.Station
 	// Privileges says what rights are given up once the filter is attached; nil: none.
 	Privileges *Privileges
+	// Before are events from before Run.
+	Before []event.Record
 	// Notify tells the service manager of start, progress and stop; nil: nobody is told.
 	Notify *notify.Notifier
 }
@@ -71,7 +73,7 @@ type Agent struct {
 	ring   *ring.Producer
 	// readers hands the ring out; it is there before the first Status.
 	readers *ring.Server
-	report  *reporter
+	monitor *monitor
 	began   time.Time
 	// resumed says that the tables held what an earlier run has left.
 	resumed bool
@@ -91,6 +93,10 @@ type Agent struct {
 	wakeMu sync.Mutex
 	poller *loader.Poller
 
+	// counted and linked are what the filters had counted, and how the buses were, at the last look; mu guards them.
+	counted map[*loader.Bus]loader.Counts
+	linked  map[*loader.Bus]LinkStatus
+
 	failMu sync.Mutex
 	failed error // the last failure to save, for status
 	// unretired is why the hardware still opens what was retired; nil: it does not.
@@ -104,18 +110,25 @@ type Agent struct {
 // Run starts the pipeline and returns when ctx ends (nil, after a clean stop) or when it cannot go on. The filter stays
 // attached either way: protected identifiers stay closed, and what comes in meanwhile waits in the pinned rings.
 func Run(ctx context.Context, opts Options) (err error) {
-	if opts.ReportEvery == 0 {
-		opts.ReportEvery = defaultReportEvery
-	}
 	selected, err := aead.Select(aead.Options{Engine: opts.Engine})
 	if err != nil {
 		return err
 	}
+	m, err := newMonitor(&opts)
+	if err != nil {
+		return err
+	}
+	// Last of all: what went wrong on the way is said, too.
+	defer func() { err = errors.Join(err, m.close()) }()
 	for _, r := range selected.Refused {
 		opts.Log.Error("engine is not trusted and not used", "event", "engine_refused", "engine", r.Name, "error", r.Err.Error())
+		m.report(event.Record{Kind: kind.EngineRefused, Detail: fmt.Sprintf("%s: %v", r.Name, r.Err)})
+	}
+	for _, r := range opts.Before {
+		m.report(r)
 	}
 	a := &Agent{
-		opts: opts, log: opts.Log, engine: selected.Engine, report: newReporter(opts.Log), began: time.Now(),
+		opts: opts, log: opts.Log, engine: selected.Engine, monitor: m, began: time.Now(),
 		changes: make(chan *handover, 1), ended: make(chan struct{}),
 	}
 	state, missing, err := opts.Store.Load()
@@ -124,8 +137,9 @@ func Run(ctx context.Context, opts Options) (err error) {
 	}
 	a.state = state
 	defer a.state.Wipe()
-	for _, m := range missing {
-		a.log.Error("epoch is not accepted; agree a new one", "event", "epoch_refused", "kid", m.Node.String(), "epoch", m.Epoch, "reason", "its secret is missing")
+	for _, id := range missing {
+		a.log.Error("epoch is not accepted; agree a new one", "event", "epoch_refused", "kid", id.Node.String(), "epoch", id.Epoch, "reason", "its secret is missing")
+		m.report(event.Record{Kind: kind.EpochRefused, Epoch: id.Epoch, Detail: fmt.Sprintf("identity %s: its secret is missing", id.Node)})
 	}
 	if err := a.openTables(); err != nil {
 		return err
@@ -156,11 +170,16 @@ func Run(ctx context.Context, opts Options) (err error) {
 	if err := a.dropPrivileges(ctx); err != nil {
 		return err
 	}
+	if err := m.openLog(); err != nil {
+		return err
+	}
 	status, err := a.serve()
 	if err != nil {
 		return err
 	}
+	watched := a.watch()
 	defer func() {
+		watched()
 		// Whoever brings documents now is told that it is too late, and has let go of tables and rings before they are closed.
 		close(a.ended)
 		a.changing.Lock()
@@ -171,6 +190,8 @@ func Run(ctx context.Context, opts Options) (err error) {
 	if opts.Reload != nil {
 		go a.reload(opts.Reload)
 	}
+	m.report(event.Record{Kind: kind.AgentStarted, Detail: fmt.Sprintf("version %s, policy %s, binding %s, engine %s, resumed %t", opts.Version,
+		opts.Set.Policy.Name, opts.Set.Binding.Name, a.engine.Name(), a.resumed)})
 	a.log.Info("agent is running", "policy", opts.Set.Policy.Name, "binding", opts.Set.Binding.Name, "engine", a.engine.Name(),
 		"streams", len(opts.Set.Streams), "interfaces", len(a.buses), "resumed", a.resumed)
 	if err := a.confine(); err != nil {
@@ -222,15 +243,17 @@ func (a *Agent) resume() error {
 	a.core = newCore(a.engine, a.opts.Set, a.at, a.state, Tables{
 		Windows: a.maps.Windows(), Epochs: a.maps.Epochs(), Starts: a.maps.Starts(), Counters: a.maps.AgentCounters(),
 	}, a.ring)
+	a.core.notes = a.monitor.table()
 	refused, err := a.core.resume(a.state, a.opts.Set, !a.resumed, a.now(), time.Now().UnixNano(), a.limit())
 	if err != nil {
 		return fmt.Errorf("resume epochs: %w", err)
 	}
 	for _, r := range refused {
 		a.log.Error("epoch is not accepted; agree a new one", "event", "epoch_refused", "node", r.node, "epoch", r.epoch, "reason", r.reason)
+		a.monitor.report(event.Record{Kind: kind.EpochRefused, Subject: a.nodeSubject(r.node), Epoch: r.epoch, Detail: r.reason})
 	}
 	for _, s := range a.core.streams {
-		a.report.losses(s)
+		a.tellLosses(s)
 	}
 	// What was refused is durably gone, copies of the folder from before are refused by the hardware, and the windows are
 	// filled: only now may a later run rely on the tables. Then the epochs are marked as used, with ceilings, before the first
@@ -344,10 +367,12 @@ func (a *Agent) serve() (*control.Server, error) {
 	status, err := control.Serve(g.Control.Socket, g.Ring.Group, map[string]func() any{
 		control.StatusPath: func() any { return a.Status() },
 		control.KeysPath:   func() any { return a.Keys() },
+		FaultPath:          func() any { _, f := a.monitor.status(); return f },
 	}, a.actions())
 	if err != nil {
 		return nil, errors.Join(err, readers.Close())
 	}
+	status.Stream(EventsPath, a.monitor.follow.serve)
 	return status, nil
 }
 
@@ -355,6 +380,7 @@ func (a *Agent) serve() (*control.Server, error) {
 func (a *Agent) actions() map[string]control.Action {
 	all := a.keyActions()
 	all[DocumentsPath] = a.takeDocuments
+	all[FaultClearPath] = a.clearFault
 	return all
 }
 
@@ -439,7 +465,7 @@ func (a *Agent) serveRings(ctx context.Context, saves *saver) error {
 	var batch, starts [BatchSize]loader.Record
 	// What lies in a bus's ring when it is looked at first may have been dealt with by an agent that was killed.
 	known := make(map[*loader.Bus]bool)
-	nextTick, nextReport := time.Now(), time.Now()
+	nextTick := time.Now()
 	for {
 		idle := true
 		for _, b := range a.buses {
@@ -473,11 +499,7 @@ func (a *Agent) serveRings(ctx context.Context, saves *saver) error {
 		}
 		if now := time.Now(); !now.Before(nextTick) {
 			nextTick = now.Add(tickEvery)
-			full := !now.Before(nextReport)
-			if full {
-				nextReport = now.Add(a.opts.ReportEvery)
-			}
-			a.tick(full, saves)
+			a.tick(saves)
 		}
 		select {
 		case h := <-a.changes:
@@ -521,8 +543,8 @@ func (a *Agent) drainStarts(b *loader.Bus, batch []loader.Record, saves *saver) 
 	}
 }
 
-// tick does what is due once a second; report says that the lines about refused frames are due as well.
-func (a *Agent) tick(report bool, saves *saver) {
+// tick does what is due once a second.
+func (a *Agent) tick(saves *saver) {
 	a.ring.Beat()
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -530,20 +552,17 @@ func (a *Agent) tick(report bool, saves *saver) {
 	for _, e := range a.core.tick(a.now(), time.Now().UnixNano(), a.limit()) {
 		a.log.Error("key is beyond its hard limit and is not accepted any more", "event", "key_expired", "node", e.node,
 			"epoch", e.epoch, "age_s", e.age/1e9)
+		a.monitor.report(event.Record{Kind: kind.EpochExpired, Subject: a.nodeSubject(e.node), Epoch: e.epoch})
 	}
+	a.tellLinks()
+	a.core.overdue(a.now(), a.works)
+	a.tellFailures()
 	a.reportDue(a.now(), time.Now().UnixNano())
 	if a.core.dirty || a.core.ceilings.soon || a.saveError() != nil {
 		a.save(saves)
 	}
 	if a.retireError() != nil {
 		saves.hardware.again()
-	}
-	if report {
-		for _, b := range a.buses {
-			a.report.counts(b.Name(), a.counts(b))
-		}
-		a.report.deleted(a.core.gaps)
-		a.core.gaps = a.core.gaps[:0]
 	}
 }
 
@@ -558,10 +577,8 @@ func (a *Agent) counts(b *loader.Bus) loader.Counts {
 func (a *Agent) stop() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, b := range a.buses {
-		a.report.counts(b.Name(), a.counts(b))
-	}
-	a.report.deleted(a.core.gaps)
+	a.tellCounts()
+	a.monitor.report(event.Record{Kind: kind.AgentStopped})
 	a.core.exact()
 	a.core.note()
 	if err := a.opts.Store.Advance(a.state); err != nil {
@@ -597,6 +614,7 @@ func (a *Agent) retireReport(err error) {
 		return // it is tried every second, and status goes on saying so
 	}
 	a.log.Error("what was retired is still opened by the TPM", "event", "retire_failed", "error", err.Error())
+	a.monitor.report(event.Record{Kind: kind.RetireFailed, Detail: err.Error()})
 }
 
 func (a *Agent) retireError() error {
@@ -615,12 +633,17 @@ func (a *Agent) saveError() error {
 func (a *Agent) saveReport(err error) {
 	a.failMu.Lock()
 	again := a.failed != nil && err != nil && a.failed.Error() == err.Error()
+	recovered := a.failed != nil && err == nil
 	a.failed = err
 	a.failMu.Unlock()
+	if recovered {
+		a.monitor.report(event.Record{Kind: kind.StateWritten})
+	}
 	if err == nil || again {
 		return // it is tried every second, and status goes on saying so
 	}
 	a.log.Error("state could not be written", "event", "state_write_failed", "error", err.Error())
+	a.monitor.report(event.Record{Kind: kind.StateWriteFailed, Detail: err.Error()})
 }
 
 // now reads CLOCK_BOOTTIME in ns, the clock of the filter's time stamps.

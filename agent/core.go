@@ -4,6 +4,8 @@ package agent
 
 import (
 	"github.com/cellward/cellward/agent/epoch"
+	"github.com/cellward/cellward/agent/event"
+	"github.com/cellward/cellward/agent/event/kind"
 	"github.com/cellward/cellward/agent/policy"
 	"github.com/cellward/cellward/agent/ring"
 	"github.com/cellward/cellward/crypto/aead"
@@ -34,12 +36,6 @@ type publisher interface {
 	Wake()
 }
 
-// gapReport is a range of deleted samples of one stream.
-type gapReport struct {
-	stream *stream
-	replay.Report
-}
-
 // core decides about candidates. It knows no sockets and no devices: records come in, samples go out, and all state that
 // must survive lies in Tables. One goroutine at a time may use it.
 type core struct {
@@ -60,8 +56,11 @@ type core struct {
 	held int
 	// dirty says that the state changed and wants to be saved.
 	dirty bool
-	// gaps are the deletions found since they were last taken.
-	gaps []gapReport
+	// notes takes what is to become an event; nil: nobody is told.
+	notes *event.Table
+
+	// reached is the time of the last record that was taken of each bus.
+	reached [policy.MaxInterfaces + 1]int64
 
 	jobs    [BatchSize]job
 	ops     [BatchSize]aead.Op
@@ -126,9 +125,11 @@ func (c *core) process(batch []loader.Record, again bool) error {
 		return nil
 	}
 	clear(c.tally[:])
+	c.reached[batch[0].Iface()&(policy.MaxInterfaces)] = int64(batch[len(batch)-1].TimeNS())
 	n := c.lookUp(batch, again)
 	c.engine.Open(c.ops[:n])
 	samples := c.commit(n, again)
+	c.examine(c.samples[:samples], c.owners[:samples])
 	if err := c.out.Append(c.samples[:samples]); err != nil {
 		return err
 	}
@@ -264,6 +265,7 @@ func (c *core) account(j *job) {
 	}
 	if j.live.promoted == 0 {
 		j.live.promoted = j.time
+		c.tell(event.Note{Kind: kind.KeyPromoted, Subject: event.Node(s.Node), Time: j.time, Epoch: j.live.state.Number, Counter: j.counter})
 	}
 	c.collect(s, s.gaps.Frame(j.counter, j.time, c.reports[:0]))
 }
@@ -275,6 +277,7 @@ func (c *core) heartbeat(j *job, plain []byte) loader.Verdict {
 	s.window.Commit(j.counter)
 	s.shared.HighestHint.Store(s.window.Highest())
 	c.account(j)
+	s.times.Heard(j.time)
 	h, err := spdu.ParseHeartbeat(plain, j.pad)
 	if err != nil {
 		return loader.BadPlaintext
@@ -300,17 +303,6 @@ func (c *core) named(heartbeat *stream, e spdu.Entry) *stream {
 		}
 	}
 	return nil
-}
-
-// maxGapReports bounds what waits to be logged; the counts of replay.Gaps are exact all the same.
-const maxGapReports = 4096
-
-func (c *core) collect(s *stream, reports []replay.Report) {
-	for _, r := range reports {
-		if len(c.gaps) < maxGapReports {
-			c.gaps = append(c.gaps, gapReport{s, r})
-		}
-	}
 }
 
 // tick lets time pass: holes whose time is up are reported, old epochs end after the overlap, and keys beyond their hard

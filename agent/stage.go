@@ -54,7 +54,7 @@ func (c *core) commit(n int, again bool) (samples int) {
 		op, j := &c.ops[i], &c.jobs[i]
 		if !op.OK {
 			c.tally[loader.BadTag]++
-			j.failed()
+			c.failed(j, op.Record)
 			continue
 		}
 		s, counter, text := j.stream, j.counter, &c.text[i]
@@ -80,7 +80,7 @@ func (c *core) commit(n int, again bool) (samples int) {
 		// Field by field: a composite literal would be built aside and copied, which costs 4 ns a frame.
 		x := &c.samples[samples]
 		x.Stream, x.Epoch, x.Counter, x.SourceTime = s.lane.index, s.lane.number, counter, binary.LittleEndian.Uint32(text[:])
-		x.Flags, x.ReceiveTime, x.Body = 0, j.time, text[spdu.SourceTimeSize:spdu.SourceTimeSize+length]
+		x.Flags, x.ReceiveTime, x.Body = s.flags, j.time, text[spdu.SourceTimeSize:spdu.SourceTimeSize+length]
 		c.owners[samples] = s
 		samples++
 		accepted++
@@ -98,11 +98,11 @@ func (c *core) commitByRules(i, samples int, again bool) int {
 	verdict, body, sourceTime := c.verified(j, op.Dst[:op.N], again)
 	c.tally[verdict]++
 	if verdict != loader.Accepted || s.heartbeat {
-		s.node.refused(verdict)
+		c.judged(j, op.Record, verdict)
 		return 0
 	}
 	x := &c.samples[samples]
-	x.Flags = 0
+	x.Flags = s.flags
 	if j.gapBefore() {
 		x.Flags |= ring.FlagGapBefore
 	}

@@ -22,6 +22,8 @@ type Status struct {
 	SaveError  string            `json:"save_error,omitempty"`
 	Readers    int               `json:"readers"` // of the ring, connected now
 	Documents  DocumentsStatus   `json:"documents"`
+	Fault      Fault             `json:"fault"`
+	Events     Events            `json:"events"`
 	Interfaces []InterfaceStatus `json:"interfaces"`
 	Nodes      []NodeStatus      `json:"nodes"`
 	Streams    []StreamStatus    `json:"streams"`
@@ -88,6 +90,7 @@ func (a *Agent) Status() Status {
 		PID: os.Getpid(), Version: a.opts.Version, UptimeS: int64(time.Since(a.began).Seconds()),
 		Policy: a.opts.Set.Policy.Name, Binding: a.opts.Set.Binding.Name, Engine: a.engine.Name(),
 	}
+	s.Events, s.Fault = a.monitor.status()
 	s.Readers, s.Documents = a.readers.Stats().Clients, a.documents
 	if err := cmp.Or(a.saveError(), a.retireError()); err != nil {
 		s.SaveError = err.Error()

@@ -8,6 +8,7 @@
 package control
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -40,14 +41,21 @@ const (
 // maxResponse bounds what a client reads: a gateway of 4,096 streams answers about 2 MiB.
 const maxResponse = 16 << 20
 
+// writeTimeout is how long a client may take to take an answer, or what is written to it at once.
+const writeTimeout = 5 * time.Second
+
 // ErrNotRunning says that no agent listens on the socket.
 var ErrNotRunning = errors.New("no agent is listening")
 
 // Server answers requests on a Unix socket until it is closed.
 type Server struct {
 	http *http.Server
+	mux  *http.ServeMux
 	path string
 	done chan error
+	// ctx ends when the server is closed, and with it what goes on as long as a client listens.
+	ctx    context.Context
+	cancel context.CancelFunc
 }
 
 // Serve listens on path, with mode 0660 and the given group when it is named, and answers GET requests for each resource
@@ -76,17 +84,57 @@ func Serve(path, group string, resources map[string]func() any, actions map[stri
 	}
 	s := &Server{
 		http: &http.Server{
-			Handler: mux, ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second, MaxHeaderBytes: 4096, ConnContext: notePeer,
+			Handler: mux, ReadTimeout: 5 * time.Second, WriteTimeout: writeTimeout, MaxHeaderBytes: 4096, ConnContext: notePeer,
 		},
+		mux:  mux,
 		path: path,
 		done: make(chan error, 1),
 	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
 	go func() { s.done <- s.http.Serve(ln) }()
 	return s, nil
 }
 
+// Stream answers GET requests for a resource with what serve writes, as it is written, until serve returns. The context ends with the
+// client or with the server. A client that takes nothing for 5 s is given up.
+func (s *Server) Stream(resource string, serve func(context.Context, io.Writer)) {
+	s.mux.HandleFunc("GET "+resource, func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		defer context.AfterFunc(s.ctx, cancel)()
+		w.Header().Set("Content-Type", "application/jsonl")
+		out := &stream{w: w, c: http.NewResponseController(w)}
+		// The deadline of the request would end the answer.
+		if out.c.SetReadDeadline(time.Time{}) != nil || out.flush() != nil {
+			return
+		}
+		serve(ctx, out)
+	})
+}
+
+// stream sends what is written at once.
+type stream struct {
+	w http.ResponseWriter
+	c *http.ResponseController
+}
+
+// Write implements io.Writer.
+func (s *stream) Write(b []byte) (int, error) {
+	if err := s.c.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return 0, err
+	}
+	n, err := s.w.Write(b)
+	if err == nil {
+		err = s.flush()
+	}
+	return n, err
+}
+
+func (s *stream) flush() error { return s.c.Flush() }
+
 // Close stops the server and removes the socket.
 func (s *Server) Close() error {
+	s.cancel()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	if err := s.http.Shutdown(ctx); err != nil {
@@ -164,8 +212,45 @@ func Get(ctx context.Context, socket, resource string, out any) error {
 	return nil
 }
 
+// Follow reads a resource that goes on, and calls line with each line of it until it ends, ctx does, or line returns an error.
+func Follow(ctx context.Context, socket, resource string, line func([]byte) error) error {
+	resp, err := request(ctx, socket, http.MethodGet, resource, nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("agent answered %d %s to %s", resp.StatusCode, http.StatusText(resp.StatusCode), resource)
+	}
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(nil, maxResponse)
+	for lines.Scan() {
+		if err := line(lines.Bytes()); err != nil {
+			return err
+		}
+	}
+	if err := lines.Err(); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("follow %s of agent: %w", resource, err)
+	}
+	return nil
+}
+
 // exchange sends one request and reads its answer whole.
 func exchange(ctx context.Context, socket, method, resource string, body io.Reader) (status int, answer []byte, err error) {
+	resp, err := request(ctx, socket, method, resource, body)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer resp.Body.Close()
+	answer, err = io.ReadAll(io.LimitReader(resp.Body, maxResponse))
+	if err != nil {
+		return 0, nil, fmt.Errorf("read answer of agent: %w", err)
+	}
+	return resp.StatusCode, answer, nil
+}
+
+// request sends one request and returns its answer, whose body is still to be read.
+func request(ctx context.Context, socket, method, resource string, body io.Reader) (*http.Response, error) {
 	client := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -175,19 +260,14 @@ func exchange(ctx context.Context, socket, method, resource string, body io.Read
 	}}
 	req, err := http.NewRequestWithContext(ctx, method, "http://agent"+resource, body)
 	if err != nil {
-		return 0, nil, fmt.Errorf("make request for %s: %w", resource, err)
+		return nil, fmt.Errorf("make request for %s: %w", resource, err)
 	}
 	resp, err := client.Do(req)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
-			return 0, nil, fmt.Errorf("%w on %s", ErrNotRunning, socket)
+			return nil, fmt.Errorf("%w on %s", ErrNotRunning, socket)
 		}
-		return 0, nil, fmt.Errorf("ask agent on %s: %w", socket, err)
+		return nil, fmt.Errorf("ask agent on %s: %w", socket, err)
 	}
-	defer resp.Body.Close()
-	answer, err = io.ReadAll(io.LimitReader(resp.Body, maxResponse))
-	if err != nil {
-		return 0, nil, fmt.Errorf("read answer of agent: %w", err)
-	}
-	return resp.StatusCode, answer, nil
+	return resp, nil
 }

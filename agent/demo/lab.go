@@ -189,7 +189,7 @@ func (l *Lab) Reboot() error {
 
 // BeginAgent starts the agent and does not wait for it.
 func (l *Lab) BeginAgent() (*Process, error) {
-	return l.kids.start("agent", false, append(l.documents("run"), "--report-every", "1s")...)
+	return l.kids.start("agent", false, l.documents("run")...)
 }
 
 // EdgeState returns the edge's state folder.

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -29,7 +28,6 @@ func (d *documents) load() (*policy.Set, error) { return policy.Load(d.policy, d
 
 func newRunCommand() *cobra.Command {
 	var docs documents
-	var every time.Duration
 	var engine, hook, user string
 	var all bool
 	var seccomp privilege.Enforcement
@@ -39,14 +37,14 @@ func newRunCommand() *cobra.Command {
 		Long: `Run the gateway's agent: attach the filter to the binding's interfaces, verify what it lets through, and publish accepted samples
 in the shared-memory ring. Ends cleanly on SIGTERM and SIGINT; the filter stays attached, so protected identifiers stay closed, and
 what comes in meanwhile is taken by the next run. SIGHUP makes it read its documents again and go on by them, see apply; what would
-need --confirm there is refused. Security events go to stderr as JSON lines, one per kind and interval.
+need --confirm there is refused. Security events go where the binding says
+(spec.events; else to stderr as JSON lines), and into the event log in the state folder, see events. The agent's own log goes to stderr.
 
 Once the filter is attached the agent becomes the user that the binding names, keeps three capabilities, and has the kernel filter
 its system calls. Documents, state or sockets that somebody else could have written are refused.`,
 		Args: cobra.NoArgs,
 	}
 	docs.flags(cmd)
-	cmd.Flags().DurationVar(&every, "report-every", 10*time.Second, "interval of the lines about refused frames")
 	cmd.Flags().StringVar(&engine, "engine", "", "AEAD engine to use (default: the fastest of this CPU that passes its tests)")
 	cmd.Flags().StringVar(&hook, "hook", "", "hook to attach by: tcx_ingress or clsact_ingress (default: what is attached already, else tcx where the kernel has it)")
 	cmd.Flags().BoolVar(&all, "require-interfaces", false, "end if an interface is missing at the start, which leaves the others open as well")
@@ -73,7 +71,7 @@ its system calls. Documents, state or sockets that somebody else could have writ
 		return agent.RunGateway(cmd.Context(), agent.Options{
 			Documents: agent.DocumentPaths{Policy: docs.policy, Binding: docs.binding}, Reload: reload,
 			Hook: hook, RequireInterfaces: all,
-			Set: set, Log: log, ReportEvery: every, Engine: engine, Version: agent.Build().Version, Notify: manager,
+			Set: set, Log: log, Events: os.Stderr, Engine: engine, Version: agent.Build().Version, Notify: manager,
 			Privileges: &agent.Privileges{Documents: []string{docs.policy, docs.binding}, Seccomp: seccomp},
 		})
 	}
