@@ -87,15 +87,12 @@ func (c *core) judged(j *job, sealed []byte, v loader.Verdict) {
 	if !telling(v) {
 		return
 	}
-	f := sealedFrame(s.CANID, sealed[sealedPrefix:])
+	f := sealedFrame(s.CANID, sealed[spdu.PrefixSize:])
 	c.tell(event.Note{
 		Kind: event.OfVerdict(v), Subject: event.Stream(s.Slot), Time: j.time, Epoch: j.live.state.Number, Counter: j.counter,
 		Highest: s.window.Highest(), Frame: &f,
 	})
 }
-
-// sealedPrefix is how much the engine is given in front of an SPDU: stream id and epoch.
-const sealedPrefix = 8
 
 // sealedFrame is the CAN FD frame that an SPDU came in.
 func sealedFrame(id policy.CANID, sealed []byte) (f loader.CANFrame) {

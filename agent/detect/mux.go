@@ -35,7 +35,7 @@ func newMuxes(signals []policy.Signal, period int64) *muxes {
 		slices.Sort(values)
 		if values = slices.Compact(values); len(values) > 1 {
 			return &muxes{
-				at: selectorOf(s), values: values, seen: make([]int64, len(values)), limit: max(minSilence, late*int64(len(values))*period),
+				at: selectorOf(s), values: values, seen: make([]int64, len(values)), limit: jitter + late*int64(len(values))*period,
 			}
 		}
 	}

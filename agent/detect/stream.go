@@ -29,8 +29,8 @@ const (
 	maxDelay    = int64(2 * time.Second)
 	driftPart   = 5000 // 200 ppm
 	minFreeze   = int64(500 * time.Millisecond)
-	minSilence  = int64(time.Second)
-	late        = 3 // periods
+	jitter      = int64(time.Second) // what queues on the way may add
+	late        = 3                  // periods
 	rateBurst   = 32
 	minBurst    = int64(2 * time.Second)
 	maxAdvance  = 1 << 16 // samples of one step that are charged for
@@ -73,7 +73,7 @@ type Stream struct {
 func New(o Options) *Stream {
 	p := int64(max(o.Period, 0))
 	return &Stream{
-		period: p, freeze: max(minFreeze, p+p/2), silence: max(minSilence, late*p), burst: max(minBurst, rateBurst*p),
+		period: p, freeze: max(minFreeze, p+p/2), silence: jitter + late*p, burst: max(minBurst, rateBurst*p),
 		mux: newMuxes(o.Signals, p),
 	}
 }
@@ -119,13 +119,15 @@ func (s *Stream) Sample(counter uint64, source uint32, receive int64, body []byt
 		}
 		f = s.charge(counter-s.counter, int64(delta)*int64(time.Millisecond), receive)
 		s.counter, s.came = counter, max(s.came, receive)
-		if delta == 0 {
-			if receive-s.moved > s.freeze {
-				f |= Frozen
-			}
-			return f
+		switch {
+		case delta != 0:
+			s.source, s.elapsed, s.moved = source, taken, receive
+		case receive-s.moved > s.freeze:
+			return f | Frozen
+		default:
+			// As late as the first one with this time: how long ago that came is the business of a frozen clock.
+			receive = s.moved
 		}
-		s.source, s.elapsed, s.moved = source, taken, receive
 	}
 	d := receive - taken
 	if allowed := s.base + (receive-s.baseAt)/driftPart; d < allowed {
@@ -140,7 +142,7 @@ func (s *Stream) Sample(counter uint64, source uint32, receive int64, body []byt
 // gateway's says has passed, whichever is more, is put there, half as much again: a burst that a bus has held up is none of the node.
 func (s *Stream) charge(samples uint64, delta, receive int64) Finding {
 	passed := min(max(delta, receive-s.came), maxElapsed)
-	s.credit = min(s.credit+passed+passed/2, s.burst) - int64(min(samples, maxAdvance))*s.period
+	s.credit = min(s.credit+passed+passed/2-int64(min(samples, maxAdvance))*s.period, s.burst)
 	if s.credit < 0 {
 		s.credit = 0
 		return TooFast
@@ -192,9 +194,9 @@ func (s *Stream) Excuse(now int64) {
 
 // Overdue is what should have come.
 type Overdue struct {
-	// Silent: no frame for 3 periods, at least 1 s.
+	// Silent: no frame for 3 periods, and 1 s for jitter.
 	Silent bool
-	// Missing is how many values of the multiplexor did not come for 3 turns of all of them, at least 1 s, while others did. Only
+	// Missing is how many values of the multiplexor did not come for 3 turns of all of them, and 1 s for jitter, while others did. Only
 	// those are expected that have come since the agent was started.
 	Missing int
 }
