@@ -154,16 +154,6 @@ func (m *monitor) report(r event.Record) {
 	m.take(m.now, []event.Fact{{Kind: r.Kind, Subject: r.Subject, Count: r.Count, At: bootTime()}})
 }
 
-// note notes a fact of which there may be many.
-func (m *monitor) note(n event.Note) {
-	if m == nil {
-		return
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.now.table.Note(&n)
-}
-
 // table returns where the pipeline notes what it sees; nil if nobody wants to know.
 func (m *monitor) table() *event.Table {
 	if m == nil {
