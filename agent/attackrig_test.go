@@ -146,7 +146,7 @@ const (
 )
 
 // documents are those of a node that sends what a capture has.
-func (c *capture) documents(t testing.TB) *policy.Set {
+func (c *capture) documents(t testing.TB, change func(*policy.Binding)) *policy.Set {
 	t.Helper()
 	p, err := policy.ParsePolicy("test", []byte(testPolicy))
 	if err != nil {
@@ -174,6 +174,7 @@ func (c *capture) documents(t testing.TB) *policy.Set {
 		}
 		n.Streams = append(n.Streams, x)
 	}
+	change(b)
 	doc, err := policy.Marshal(b)
 	if err != nil {
 		t.Fatal(err)
@@ -225,6 +226,8 @@ type siege struct {
 	origin  int64 // log time at which seal begins
 	records [1]loader.Record
 	flagged map[ring.Flags]int
+	// published counts the samples that came out.
+	published uint64
 }
 
 // flagCounter publishes nothing, and counts flags.
@@ -233,6 +236,7 @@ type flagCounter struct{ s *siege }
 func (flagCounter) Wake() {}
 
 func (d flagCounter) Append(batch []ring.Sample) error {
+	d.s.published += uint64(len(batch))
 	for i := range batch {
 		for f := ring.Flags(1); f <= ring.FlagFault; f <<= 1 {
 			if batch[i].Flags&f != 0 {
@@ -245,8 +249,14 @@ func (d flagCounter) Append(batch []ring.Sample) error {
 
 func newSiege(t testing.TB, c *capture) *siege {
 	t.Helper()
+	return newSiegeOf(t, c, func(*policy.Binding) {})
+}
+
+// newSiegeOf is newSiege with documents that change has changed.
+func newSiegeOf(t testing.TB, c *capture, change func(*policy.Binding)) *siege {
+	t.Helper()
 	s := &siege{
-		rig: &rig{t: t, set: c.documents(t), state: epoch.New(), sink: &published{}, vault: &memoryVault{}, now: logBegin},
+		rig: &rig{t: t, set: c.documents(t, change), state: epoch.New(), sink: &published{}, vault: &memoryVault{}, now: logBegin},
 		c:   c, seen: make(map[kind.Kind][]noticed), tickAt: logBegin, turnAt: logBegin, byID: make(map[uint32]policy.ResolvedStream),
 		flagged: make(map[ring.Flags]int),
 	}
