@@ -55,7 +55,6 @@ type monitor struct {
 	totals [kind.NumKinds]uint64
 	dirty  bool // faults are to be stored
 	failed bool // storing them has failed
-	ended  bool
 }
 
 // observed is what belongs to one set of documents.
@@ -343,10 +342,13 @@ func (m *monitor) close() error {
 	m.now.collector.Flush()
 	m.announce(m.now, m.now.machine.Advance(bootTime()))
 	m.now.collector.Flush()
-	m.ended = true
 	m.mu.Unlock()
 	m.follow.close()
-	return errors.Join(m.saveFaults(), m.ledger.close(), m.closeQueues())
+	if err := m.closeQueues(); err != nil {
+		// What a destination has not taken is in the log. It is no reason to have stopped badly.
+		m.log.Warn("events could not be delivered before the end", "event", "events_undelivered", "error", err.Error())
+	}
+	return errors.Join(m.saveFaults(), m.ledger.close())
 }
 
 func (m *monitor) closeQueues() error {
