@@ -26,6 +26,8 @@ type Status struct {
 	Documents  DocumentsStatus   `json:"documents"`
 	Ring       RingStatus        `json:"ring"`
 	Keys       KeyTimes          `json:"keys"`
+	Fault      Fault             `json:"fault"`
+	Events     Events            `json:"events"`
 	Interfaces []InterfaceStatus `json:"interfaces"`
 	Nodes      []NodeStatus      `json:"nodes"`
 	Streams    []StreamStatus    `json:"streams"`
