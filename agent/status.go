@@ -105,6 +105,7 @@ func (a *Agent) Status() Status {
 		s.SaveError = err.Error()
 	}
 	s.KeyMemory = a.keyMemory()
+	s.Events, s.Fault = a.monitor.status()
 	carriers := make(map[uint32]policy.Carrier)
 	for _, i := range a.opts.Set.Interfaces {
 		carriers[uint32(i.Index)] = i.Carrier
