@@ -153,6 +153,7 @@ type rig struct {
 	vault     *memoryVault // of the node
 	wire      wire
 	now       int64
+	nodeNow   func() time.Time // nil: time.Now
 	// disk is the gateway's state as it was made durable last.
 	disk     *epoch.Encoded
 	diskFull bool
@@ -338,7 +339,7 @@ func (r *rig) node(v edge.Vault) *edge.Sealer {
 	}
 	s, err := edge.NewSealer(store, edge.Options{
 		Set: r.set, Node: ownNode, Engine: r.newEngine(),
-		Buses: map[string]edge.Sender{"can0": wireEnd{&r.wire, "can0"}, "can1": wireEnd{&r.wire, "can1"}},
+		Buses: map[string]edge.Sender{"can0": wireEnd{&r.wire, "can0"}, "can1": wireEnd{&r.wire, "can1"}}, Now: r.nodeNow,
 	})
 	if err != nil {
 		r.t.Fatal(err)

@@ -61,22 +61,23 @@ type Stream struct {
 	baseAt  int64
 	credit  int64 // ns of sampling
 
-	period, freeze, burst int64
+	burst int64
+	due   int64 // 2 periods: what 3 times the time that has passed must make up for
 
-	seen  int64 // when the last frame came; 0: none
-	since int64 // from when on one is expected; 0: not yet
-	mux   *muxes
+	seen int64 // when the last frame came; 0: none
+	mux  *muxes
 
 	// What a sample of every day does not need.
-	floors  [floorsAhead]uint64 // of runs that may begin, ascending; 0: none
-	silence int64
+	floors                  [floorsAhead]uint64 // of runs that may begin, ascending; 0: none
+	period, freeze, silence int64
+	since                   int64 // from when on a frame is expected, if that is after seen; 0: not yet
 }
 
 // New returns the times of a stream that was not heard yet.
 func New(o Options) *Stream {
 	p := int64(max(o.Period, 0))
 	return &Stream{
-		period: p, freeze: max(minFreeze, p+p/2), silence: jitter + late*p, burst: max(minBurst, rateBurst*p),
+		period: p, due: 2 * p, freeze: max(minFreeze, p+p/2), silence: jitter + late*p, burst: max(minBurst, rateBurst*p),
 		mux: newMuxes(o.Signals, p),
 	}
 }
@@ -100,13 +101,47 @@ func (s *Stream) Begins(floor uint64) {
 	}
 }
 
+// Plain is Sample for the sample of every day: the next one of the run, later than all that were heard, from a clock that goes on, of a
+// node that has not sent too fast for long, with a delay that is allowed. There is nothing wrong with it. Any other, and every one that
+// is multiplexed, is left to Sample; nothing changes by asking.
+func (s *Stream) Plain(counter uint64, source uint32, receive int64) bool {
+	return s.mux == nil && s.plain(counter, source, receive)
+}
+
+func (s *Stream) plain(counter uint64, source uint32, receive int64) bool {
+	delta := int64(int32(source-s.source)) * int64(time.Millisecond)
+	if counter != s.counter+1 || counter-s.first >= s.span || receive < s.seen || 3*delta < s.due || delta <= 0 || s.credit != s.burst {
+		return false
+	}
+	taken := s.elapsed + delta
+	d := receive - taken
+	// receive is not before baseAt: a division of natural numbers takes half as long.
+	over := d - s.base - int64(uint64(receive-s.baseAt)/driftPart)
+	if over > maxDelay {
+		return false
+	}
+	if over < 0 {
+		s.base, s.baseAt = d, receive
+	}
+	s.counter, s.source, s.elapsed, s.moved, s.came, s.seen = counter, source, taken, receive, receive, receive
+	return true
+}
+
 // Sample takes a verified sample. source is its source time in milliseconds since the start of the node's run, modulo 2^32, receive
 // when the filter has seen it. It allocates nothing.
-func (s *Stream) Sample(counter uint64, source uint32, receive int64, body []byte) (f Finding) {
-	s.Heard(receive)
+func (s *Stream) Sample(counter uint64, source uint32, receive int64, body []byte) Finding {
 	if s.mux != nil {
 		s.mux.touch(body, receive)
 	}
+	if s.plain(counter, source, receive) {
+		return 0
+	}
+	return s.judge(counter, source, receive)
+}
+
+// judge takes a sample by the rules.
+func (s *Stream) judge(counter uint64, source uint32, receive int64) (f Finding) {
+	s.Heard(receive)
 	if counter-s.first >= s.span {
 		s.begin(counter, source, receive)
 		return 0
@@ -181,7 +216,6 @@ func (s *Stream) learn(source uint32, receive int64) {
 // Heard takes note of a verified frame.
 func (s *Stream) Heard(receive int64) {
 	s.seen = max(s.seen, receive)
-	s.since = max(s.since, receive)
 }
 
 // Seen returns when the last frame came, 0 if none did.
@@ -206,6 +240,7 @@ type Overdue struct {
 
 // Late says what is overdue.
 func (s *Stream) Late(now int64) (o Overdue) {
+	s.since = max(s.since, s.seen)
 	if s.since == 0 {
 		s.since = now
 	}

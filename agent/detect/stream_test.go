@@ -301,3 +301,39 @@ func BenchmarkSample(b *testing.B) {
 		})
 	}
 }
+
+// TestPlain wants a stream that asks whether a sample is plain to be, after each, as one that goes by the rules alone.
+func TestPlain(t *testing.T) {
+	plain := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		o := Options{Period: rapid.SampledFrom([]time.Duration{0, time.Millisecond, period, time.Minute}).Draw(rt, "period")}
+		fast, slow := New(o), New(o)
+		step := max(int64(o.Period), ms)
+		counter, source, now := uint64(rapid.IntRange(0, 3).Draw(rt, "first")), int64(0), 50*second
+		for range rapid.IntRange(1, 60).Draw(rt, "samples") {
+			if rapid.IntRange(0, 19).Draw(rt, "start") == 0 {
+				floor := counter + uint64(rapid.IntRange(0, 50).Draw(rt, "floor"))
+				fast.Begins(floor)
+				slow.Begins(floor)
+			}
+			counter += rapid.SampledFrom([]uint64{1, 1, 1, 1, 1, 1, 2, 40, 0, math.MaxUint64}).Draw(rt, "counter")
+			source += rapid.SampledFrom([]int64{step / ms, step / ms, step / ms, 0, 1, -5, 5000, 1 << 31}).Draw(rt, "source")
+			now += rapid.SampledFrom([]int64{step, step, step, 0, -1, ms, 3 * second, 40 * second}).Draw(rt, "receive")
+			if fast.Plain(counter, uint32(source), now) {
+				plain++
+				if want := slow.judge(counter, uint32(source), now); want != 0 {
+					rt.Fatalf("plain, and by the rules %04b", want)
+				}
+			} else {
+				slow.judge(counter, uint32(source), now)
+				fast.judge(counter, uint32(source), now)
+			}
+			if *fast != *slow {
+				rt.Fatalf("%+v, want %+v", *fast, *slow)
+			}
+		}
+	})
+	if plain == 0 {
+		t.Error("no sample was plain")
+	}
+}
