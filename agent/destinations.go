@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -22,7 +24,7 @@ import (
 )
 
 // openDestinations starts the queues in front of a binding's destinations. stderr is where lines for stderr go; nil: nowhere.
-func openDestinations(b *policy.Binding, stderr io.Writer) (queues []*sink.Queue, err error) {
+func openDestinations(b *policy.Binding, p *Privileges, stderr io.Writer) (queues []*sink.Queue, err error) {
 	defer func() {
 		if err == nil {
 			return
@@ -37,7 +39,7 @@ func openDestinations(b *policy.Binding, stderr io.Writer) (queues []*sink.Queue
 		if d.Type == policy.ToStderr && stderr == nil {
 			continue
 		}
-		w, err := openDestination(&d, stderr)
+		w, err := openDestination(&d, p, stderr)
 		if err != nil {
 			return queues, err
 		}
@@ -57,12 +59,17 @@ func destinationName(d *policy.Destination) string {
 	return name
 }
 
-func openDestination(d *policy.Destination, stderr io.Writer) (sink.Writer, error) {
+func openDestination(d *policy.Destination, p *Privileges, stderr io.Writer) (sink.Writer, error) {
 	switch d.Type {
 	case policy.ToStderr:
 		return sink.NewLines(stderr, encoding(d.Encoding)), nil
 	case policy.ToFile:
-		return sink.NewFile(d.Path, encoding(d.Encoding)), nil
+		f := sink.NewFile(d.Path, encoding(d.Encoding))
+		if p != nil && p.user != nil {
+			// Also an agent that fails before it has given up its rights may have something to say.
+			f.GiveTo(int(p.user.UID), int(p.user.GID))
+		}
+		return f, nil
 	case policy.ToJournal:
 		return sink.NewJournal(d.Path), nil
 	case policy.ToSyslog:
@@ -139,6 +146,36 @@ func (c *canDestination) Close() error {
 
 // Interrupt implements sink.Interrupter: a bus that takes nothing holds a frame for ever.
 func (c *canDestination) Interrupt() error { return c.Close() }
+
+// checkDestinations refuses destinations that the user could not write to: files in folders that are not his, and sockets that are there
+// and closed to him. A socket that is not there may come, and is connected to when it does.
+func (p *Privileges) checkDestinations(b *policy.Binding) error {
+	for _, d := range b.DestinationsOrDefault() {
+		path, want := d.Path, uint32(privilege.Write)
+		help := fmt.Sprintf("setfacl -m u:%s:rw %s", p.user, path)
+		switch d.Type {
+		case policy.ToFile:
+			if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+				path = filepath.Dir(path)
+				want |= privilege.Search
+				help = fmt.Sprintf("install -d -m 0750 -o %s %s", p.user, path)
+			}
+		case policy.ToSyslog, policy.ToJournal:
+			if path == "" {
+				continue
+			}
+			if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+		default:
+			continue
+		}
+		if err := p.user.Access(path, want); err != nil {
+			return access(fmt.Errorf("events could not be written (spec.events): %w", err), help)
+		}
+	}
+	return nil
+}
 
 // destinationCalls are the system calls that the destinations need beyond those of the agent: sockets of IP where one is remote.
 func destinationCalls(b *policy.Binding) privilege.Profile {

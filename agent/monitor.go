@@ -80,7 +80,7 @@ func newMonitor(opts *Options) (*monitor, error) {
 	}
 	m.ledger = newLedger(m.report, m.saveHead)
 	var err error
-	if m.queues, err = openDestinations(opts.Set.Binding, opts.Events); err != nil {
+	if m.queues, err = openDestinations(opts.Set.Binding, opts.Privileges, opts.Events); err != nil {
 		return nil, err
 	}
 	if m.now, err = m.observe(opts.Set); err != nil {

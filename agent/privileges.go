@@ -125,6 +125,9 @@ func (p *Privileges) Check(b *policy.Binding) error {
 			return err
 		}
 	}
+	if err := p.checkDestinations(b); err != nil {
+		return err
+	}
 	path := strings.TrimPrefix(b.Gateway.TPM, "unix:")
 	if err := u.Access(path, privilege.Read|privilege.Write); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return access(err, "usermod -aG tss "+u.String())
