@@ -19,6 +19,8 @@ import (
 
 	"github.com/cellward/cellward/agent/control"
 	"github.com/cellward/cellward/agent/epoch"
+	"github.com/cellward/cellward/agent/event"
+	"github.com/cellward/cellward/agent/event/kind"
 	"github.com/cellward/cellward/agent/notify"
 	"github.com/cellward/cellward/agent/policy"
 	"github.com/cellward/cellward/agent/ring"
@@ -28,11 +30,8 @@ import (
 	"github.com/cellward/cellward/loader"
 )
 
-// Times of the agent's own housekeeping.
-const (
-	tickEvery          = time.Second
-	defaultReportEvery = 10 * time.Second
-)
+// tickEvery is the time between two looks at everything that comes with time.
+const tickEvery = time.Second
 
 // Options for Run. Set, Store and Log are required.
 type Options struct {
@@ -41,8 +40,8 @@ type Options struct {
 	Log   *slog.Logger
 	// Engine names the engine that opens batches; empty: the fastest that this CPU runs and that can be trusted.
 	Engine string
-	// ReportEvery is the interval of the lines about refused frames; 10 s if 0.
-	ReportEvery time.Duration
+	// Events takes the lines of events for a destination of type stderr; nil: nobody does.
+	Events io.Writer
 	// Version is what status says about the build.
 	Version string
 	// Hook is loader.HookTCX or loader.HookClsact; empty: tcx where the kernel has it.
@@ -57,6 +56,8 @@ type Options struct {
 	Station *station.Station
 	// Privileges says what rights are given up once the filter is attached; nil: none.
 	Privileges *Privileges
+	// Before are events from before Run.
+	Before []event.Record
 	// Notify tells the service manager of start, progress and stop; nil: nobody is told.
 	Notify *notify.Notifier
 	// Metrics makes the control socket's page of metrics for the agent, and returns what ends with the agent. nil: there is none.
@@ -82,7 +83,7 @@ type Agent struct {
 	ring   *ring.Producer
 	// readers hands the ring out; it is there before the first Status.
 	readers *ring.Server
-	report  *reporter
+	monitor *monitor
 	began   time.Time
 	// resumed says that the tables held what an earlier run has left, inherited that the run goes on in this process.
 	resumed, inherited bool
@@ -111,6 +112,12 @@ type Agent struct {
 	wakeMu sync.Mutex
 	poller *loader.Poller
 
+	// counted and linked are what the filters had counted, and how the buses were, at the last look; mu guards them.
+	counted map[*loader.Bus]loader.Counts
+	linked  map[*loader.Bus]LinkStatus
+	// watched ends what watch has begun.
+	watched func()
+
 	failMu sync.Mutex
 	failed error // the last failure to save, for status
 	// unretired is why the hardware still opens what was retired; nil: it does not.
@@ -129,14 +136,17 @@ func Run(ctx context.Context, opts Options) (err error) {
 	if err != nil {
 		return err
 	}
+	// Last of all: what went wrong on the way is said, too.
+	defer func() { err = errors.Join(err, a.monitor.close()) }()
 	state, missing, err := opts.Store.Load()
 	if err != nil {
 		return err
 	}
 	a.state = state
 	defer a.state.Wipe()
-	for _, m := range missing {
-		a.log.Error("epoch is not accepted; agree a new one", "event", "epoch_refused", "kid", m.Node.String(), "epoch", m.Epoch, "reason", "its secret is missing")
+	for _, id := range missing {
+		a.log.Error("epoch is not accepted; agree a new one", "event", "epoch_refused", "kid", id.Node.String(), "epoch", id.Epoch, "reason", "its secret is missing")
+		a.monitor.report(event.Record{Kind: kind.EpochRefused, Epoch: id.Epoch, Detail: fmt.Sprintf("identity %s: its secret is missing", id.Node)})
 	}
 	if err := a.openTables(); err != nil {
 		return err
@@ -167,10 +177,14 @@ func Run(ctx context.Context, opts Options) (err error) {
 	if err := a.dropPrivileges(ctx); err != nil {
 		return err
 	}
+	if err := a.monitor.openLog(); err != nil {
+		return err
+	}
 	a.reportKeyMemory()
 	// What the TPM and the libraries have left on the way to here.
 	secretmem.Collect()
 	a.opts.Store.secretsChanged() // that was the erasure for what the start has changed
+	a.monitor.show(a)             // before anybody reads
 	if err := a.serve(); err != nil {
 		return err
 	}
@@ -181,25 +195,30 @@ func Run(ctx context.Context, opts Options) (err error) {
 	return a.inService(ctx)
 }
 
-// newAgent chooses the engine.
+// newAgent chooses the engine, and begins to take down what is to become an event. Its monitor is the caller's to close.
 func newAgent(opts Options) (*Agent, error) {
-	if opts.ReportEvery == 0 {
-		opts.ReportEvery = defaultReportEvery
-	}
 	keyMem := new(aead.KeyMemory)
 	selected, err := aead.Select(aead.Options{Engine: opts.Engine, Keys: keyMem})
 	if err != nil {
 		return nil, err
 	}
-	for _, r := range selected.Refused {
-		opts.Log.Error("engine is not trusted and not used", "event", "engine_refused", "engine", r.Name, "error", r.Err.Error())
-	}
 	file, err := executable()
 	if err != nil {
 		return nil, err
 	}
+	m, err := newMonitor(&opts)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range selected.Refused {
+		opts.Log.Error("engine is not trusted and not used", "event", "engine_refused", "engine", r.Name, "error", r.Err.Error())
+		m.report(event.Record{Kind: kind.EngineRefused, Detail: fmt.Sprintf("%s: %v", r.Name, r.Err)})
+	}
+	for _, r := range opts.Before {
+		m.report(r)
+	}
 	return &Agent{
-		executable: file, opts: opts, log: opts.Log, engine: selected.Engine, keyMem: keyMem, report: newReporter(opts.Log), began: time.Now(),
+		executable: file, opts: opts, log: opts.Log, engine: selected.Engine, keyMem: keyMem, monitor: m, began: time.Now(),
 		changes: make(chan *handover, 1), ended: make(chan struct{}), batons: make(chan *baton, 1), openedAs: os.Geteuid(),
 	}, nil
 }
@@ -209,6 +228,9 @@ func (a *Agent) inService(ctx context.Context) error {
 	if a.opts.Reload != nil {
 		go a.reload(a.opts.Reload)
 	}
+	a.watched = a.watch()
+	a.monitor.report(event.Record{Kind: kind.AgentStarted, Detail: fmt.Sprintf("version %s, policy %s, binding %s, engine %s, resumed %t, taken over %t",
+		a.opts.Version, a.opts.Set.Policy.Name, a.opts.Set.Binding.Name, a.engine.Name(), a.resumed, a.inherited)})
 	a.log.Info("agent is running", "policy", a.opts.Set.Policy.Name, "binding", a.opts.Set.Binding.Name, "engine", a.engine.Name(),
 		"streams", len(a.opts.Set.Streams), "interfaces", len(a.buses), "resumed", a.resumed)
 	return a.loop(ctx)
@@ -216,6 +238,10 @@ func (a *Agent) inService(ctx context.Context) error {
 
 // endService ends what inService and serve have begun; err is how it went.
 func (a *Agent) endService(err error) error {
+	if a.watched != nil {
+		a.watched()
+	}
+	a.monitor.part() // while those who follow can be told
 	// Whoever brings documents now is told that it is too late, and has let go of tables and rings before they are closed.
 	close(a.ended)
 	a.changing.Lock()
@@ -271,15 +297,17 @@ func (a *Agent) resume() error {
 	a.core = newCore(a.engine, a.opts.Set, a.at, a.state, Tables{
 		Windows: a.maps.Windows(), Epochs: a.maps.Epochs(), Starts: a.maps.Starts(), Counters: a.maps.AgentCounters(),
 	}, a.ring)
+	a.core.notes = a.monitor.table()
 	refused, err := a.core.resume(a.state, a.opts.Set, !a.resumed, a.now(), time.Now().UnixNano(), a.limit())
 	if err != nil {
 		return fmt.Errorf("resume epochs: %w", err)
 	}
 	for _, r := range refused {
 		a.log.Error("epoch is not accepted; agree a new one", "event", "epoch_refused", "node", r.node, "epoch", r.epoch, "reason", r.reason)
+		a.monitor.report(event.Record{Kind: kind.EpochRefused, Subject: a.nodeSubject(r.node), Epoch: r.epoch, Detail: r.reason})
 	}
 	for _, s := range a.core.streams {
-		a.report.losses(s)
+		a.tellLosses(s)
 	}
 	// What was refused is durably gone, copies of the folder from before are refused by the hardware, and the windows are
 	// filled: only now may a later run rely on the tables. Then the epochs are marked as used, with ceilings, before the first
@@ -421,7 +449,8 @@ func (a *Agent) serveControl(listener *net.UnixListener) error {
 	a.control, err = control.ServeListener(listener, a.opts.Set.Binding.Gateway.Control.Socket, map[string]func() any{
 		control.StatusPath: func() any { return a.Status() },
 		control.KeysPath:   func() any { return a.Keys() },
-	}, a.actions(), map[string]control.Stream{control.UpgradePath: a.takeSuccessor}, pages...)
+		FaultPath:          func() any { _, f := a.monitor.status(); return f },
+	}, a.actions(), map[string]control.Stream{control.UpgradePath: a.takeSuccessor}, append(pages, control.Page{Path: EventsPath, Lines: a.monitor.follow.serve})...)
 	if err != nil {
 		return errors.Join(err, metrics.Close())
 	}
@@ -433,6 +462,7 @@ func (a *Agent) serveControl(listener *net.UnixListener) error {
 func (a *Agent) actions() map[string]control.Action {
 	all := a.keyActions()
 	all[DocumentsPath] = a.takeDocuments
+	all[FaultClearPath] = a.clearFault
 	return all
 }
 
@@ -533,7 +563,7 @@ func (a *Agent) serveRings(ctx context.Context, saves *saver) error {
 	for _, b := range a.buses {
 		known[b] = a.inherited
 	}
-	nextTick, nextReport := time.Now(), time.Now()
+	nextTick := time.Now()
 	for {
 		idle := true
 		for _, b := range a.buses {
@@ -567,11 +597,7 @@ func (a *Agent) serveRings(ctx context.Context, saves *saver) error {
 		}
 		if now := time.Now(); !now.Before(nextTick) {
 			nextTick = now.Add(tickEvery)
-			full := !now.Before(nextReport)
-			if full {
-				nextReport = now.Add(a.opts.ReportEvery)
-			}
-			a.tick(full, saves)
+			a.tick(saves)
 		}
 		select {
 		case h := <-a.changes:
@@ -620,8 +646,8 @@ func (a *Agent) drainStarts(b *loader.Bus, batch []loader.Record, saves *saver) 
 	}
 }
 
-// tick does what is due once a second; report says that the lines about refused frames are due as well.
-func (a *Agent) tick(report bool, saves *saver) {
+// tick does what is due once a second.
+func (a *Agent) tick(saves *saver) {
 	a.ring.Beat()
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -629,20 +655,17 @@ func (a *Agent) tick(report bool, saves *saver) {
 	for _, e := range a.core.tick(a.now(), time.Now().UnixNano(), a.limit()) {
 		a.log.Error("key is beyond its hard limit and is not accepted any more", "event", "key_expired", "node", e.node,
 			"epoch", e.epoch, "age_s", e.age/1e9)
+		a.monitor.report(event.Record{Kind: kind.EpochExpired, Subject: a.nodeSubject(e.node), Epoch: e.epoch})
 	}
+	a.tellLinks()
+	a.core.overdue(a.now(), a.works)
+	a.tellFailures()
 	a.reportDue(a.now(), time.Now().UnixNano())
 	if a.core.dirty || a.core.ceilings.soon || a.saveError() != nil {
 		a.save(saves)
 	}
 	if a.retireError() != nil {
 		saves.hardware.again()
-	}
-	if report {
-		for _, b := range a.buses {
-			a.report.counts(b.Name(), a.counts(b))
-		}
-		a.report.deleted(a.core.gaps)
-		a.core.gaps = a.core.gaps[:0]
 	}
 }
 
@@ -657,10 +680,8 @@ func (a *Agent) counts(b *loader.Bus) loader.Counts {
 func (a *Agent) stop() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, b := range a.buses {
-		a.report.counts(b.Name(), a.counts(b))
-	}
-	a.report.deleted(a.core.gaps)
+	a.tellCounts()
+	a.monitor.report(event.Record{Kind: kind.AgentStopped})
 	a.core.exact()
 	a.core.note()
 	if err := a.opts.Store.Advance(a.state); err != nil {
@@ -696,6 +717,7 @@ func (a *Agent) retireReport(err error) {
 		return // it is tried every second, and status goes on saying so
 	}
 	a.log.Error("what was retired is still opened by the TPM", "event", "retire_failed", "error", err.Error())
+	a.monitor.report(event.Record{Kind: kind.RetireFailed, Detail: err.Error()})
 }
 
 func (a *Agent) retireError() error {
@@ -714,13 +736,18 @@ func (a *Agent) saveError() error {
 func (a *Agent) saveReport(err error) {
 	a.failMu.Lock()
 	again := a.failed != nil && err != nil && a.failed.Error() == err.Error()
+	recovered := a.failed != nil && err == nil
 	a.failed = err
 	a.saves.count(err)
 	a.failMu.Unlock()
+	if recovered {
+		a.monitor.report(event.Record{Kind: kind.StateWritten})
+	}
 	if err == nil || again {
 		return // it is tried every second, and status goes on saying so
 	}
 	a.log.Error("state could not be written", "event", "state_write_failed", "error", err.Error())
+	a.monitor.report(event.Record{Kind: kind.StateWriteFailed, Detail: err.Error()})
 }
 
 // eraseReport says that memory is free of secrets that have ended, and of what was left on the way of new ones.

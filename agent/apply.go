@@ -33,8 +33,10 @@ type handover struct {
 	at    *placement
 	hash  [32]byte
 	added []*loader.Bus
-	ring  *ring.Producer // nil: the present one stays
-	done  chan error
+	// observed is what events and faults of the new documents need; nil where nobody listens.
+	observed *observed
+	ring     *ring.Producer // nil: the present one stays
+	done     chan error
 
 	// saved is the number of the save after which what ended is durably gone; saves is where to wait for it.
 	saved  uint64
@@ -147,6 +149,11 @@ func (a *Agent) prepare(set *policy.Set, x *Change) (_ *handover, err error) {
 			a.maps.ResetNode(index)
 		}
 	}
+	if a.monitor != nil {
+		if h.observed, err = a.monitor.observe(set); err != nil {
+			return nil, err
+		}
+	}
 	if x.RingReplaced {
 		if h.ring, err = ring.NewProducer(ringConfig(set)); err != nil {
 			return nil, err
@@ -256,6 +263,11 @@ func (a *Agent) change(h *handover, saves *saver) (err error) {
 		producer = h.ring
 	}
 	// From here on nothing fails any more that could be taken back.
+	if h.observed != nil {
+		a.tellCounts()
+		a.monitor.change(h.observed)
+		next.notes = h.observed.table
+	}
 	ended, err := a.core.takeOver(next)
 	if err != nil {
 		// Documents that were checked have no such window or period. The account of a stream is then as it was before.
@@ -268,7 +280,6 @@ func (a *Agent) change(h *handover, saves *saver) (err error) {
 	}
 	for _, b := range h.added {
 		a.links.add(b)
-		a.report.forget(b.Name())
 		a.log.Info("interface is filtered", "event", "interface_added", "interface", b.Name())
 	}
 	if h.ring != nil {
@@ -385,8 +396,9 @@ func (a *Agent) removeBus(b *loader.Bus) error {
 			break
 		}
 	}
-	a.report.counts(b.Name(), a.counts(b))
-	a.report.forget(b.Name())
+	a.tellCounts()
+	delete(a.counted, b)
+	delete(a.linked, b)
 	a.log.Warn("interface is not filtered any more", "event", "interface_removed", "interface", b.Name(), "slot", b.Slot())
 	return a.maps.Release(b)
 }

@@ -245,6 +245,7 @@ func (c *Change) compareParameters(old, next *policy.Set) {
 		{"spec.gateway.candidateRing", g.CandidateRing, h.CandidateRing, true},
 		{"spec.gateway.ring.group", g.Ring.Group, h.Ring.Group, true},
 		{"spec.gateway.control.socket", g.Control.Socket, h.Control.Socket, true},
+		{"spec.events", fmt.Sprint(old.Binding.Destinations), fmt.Sprint(next.Binding.Destinations), true},
 	} {
 		switch {
 		case f.from == f.to:

@@ -4,6 +4,8 @@ package agent
 
 import (
 	"github.com/cellward/cellward/agent/epoch"
+	"github.com/cellward/cellward/agent/event"
+	"github.com/cellward/cellward/agent/event/kind"
 	"github.com/cellward/cellward/agent/policy"
 	"github.com/cellward/cellward/agent/ring"
 	"github.com/cellward/cellward/crypto/aead"
@@ -36,12 +38,6 @@ type publisher interface {
 	Wake()
 }
 
-// gapReport is a range of deleted samples of one stream.
-type gapReport struct {
-	stream *stream
-	replay.Report
-}
-
 // core decides about candidates. It knows no sockets and no devices: records come in, samples go out, and all state that
 // must survive lies in Tables. One goroutine at a time may use it.
 type core struct {
@@ -61,8 +57,11 @@ type core struct {
 	held int
 	// dirty says that the state changed and wants to be saved.
 	dirty bool
-	// gaps are the deletions found since they were last taken.
-	gaps []gapReport
+	// notes takes what is to become an event; nil: nobody is told.
+	notes *event.Table
+
+	// reached is the time of the last record that was taken of each bus.
+	reached [policy.MaxInterfaces + 1]int64
 
 	// Of one batch: candidates, and what the engine is told about them and answers; where their samples go; which lanes have
 	// samples in it, and which of those have a run that is not committed yet; the newest samples of their streams.
@@ -169,12 +168,14 @@ func (c *core) process(batch []loader.Record, again bool) error {
 	if len(batch) == 0 {
 		return nil
 	}
+	c.reached[batch[0].Iface()&policy.MaxInterfaces] = int64(batch[len(batch)-1].TimeNS())
 	n := c.lookUp(batch, again)
 	good := c.engine.Open(c.ops[:n])
 	samples, err := c.commit(n, good, again)
 	if err != nil {
 		return err
 	}
+	c.examine(samples)
 	if err := c.publish(samples); err != nil {
 		return err
 	}
@@ -299,6 +300,7 @@ func (c *core) account(j *job) {
 	}
 	if j.live.promoted == 0 {
 		j.live.promoted = j.time
+		c.tell(event.Note{Kind: kind.KeyPromoted, Subject: event.Node(s.Node), Time: j.time, Epoch: j.live.state.Number, Counter: j.counter})
 	}
 	c.collect(s, s.gaps.Frame(j.counter, j.time, c.reports[:0]))
 }
@@ -310,6 +312,7 @@ func (c *core) heartbeat(j *job, plain []byte) loader.Verdict {
 	s.window.Commit(j.counter)
 	s.shared.HighestHint.Store(s.window.Highest())
 	c.account(j)
+	s.times.Heard(j.time)
 	h, err := spdu.ParseHeartbeat(plain, j.pad)
 	if err != nil {
 		return loader.BadPlaintext
@@ -335,17 +338,6 @@ func (c *core) named(heartbeat *stream, e spdu.Entry) *stream {
 		}
 	}
 	return nil
-}
-
-// maxGapReports bounds what waits to be logged; the counts of replay.Gaps are exact all the same.
-const maxGapReports = 4096
-
-func (c *core) collect(s *stream, reports []replay.Report) {
-	for _, r := range reports {
-		if len(c.gaps) < maxGapReports {
-			c.gaps = append(c.gaps, gapReport{s, r})
-		}
-	}
 }
 
 // tick lets time pass: holes whose time is up are reported, old epochs end after the overlap, and keys beyond their hard

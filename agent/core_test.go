@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"github.com/cellward/cellward/agent/event/kind"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -534,8 +535,9 @@ func TestHeartbeatNamesADeletedTail(t *testing.T) {
 	r.mustFeed(r.wire.take()...)
 	r.now += 3e9
 	r.core.tick(r.now, time.Now().UnixNano(), int64(33*24*time.Hour))
-	if len(r.core.gaps) != 1 || r.core.gaps[0].Count() != 2 || r.core.gaps[0].First != s.Run().F+3 {
-		t.Fatalf("gaps: %+v", r.core.gaps)
+	all := r.told(kind.TailLoss)
+	if len(all) != 1 || all[0].Count != 2 || all[0].Counter != s.Run().F+3 || all[0].LastCounter != s.Run().F+4 {
+		t.Fatalf("events: %+v", all)
 	}
 }
 

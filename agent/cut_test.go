@@ -213,7 +213,7 @@ type world struct {
 func newWorld(t testing.TB, cut int) *world {
 	p := &power{cut: cut}
 	w := &world{
-		rig:   &rig{t: t, set: testSet(t), sink: &sink{}, now: 1e9},
+		rig:   &rig{t: t, set: testSet(t), sink: &published{}, now: 1e9},
 		power: p, gateway: newDisk(p), generals: &chip{p, 41, 41}, offline: &chip{p, 7, 7}, nodeDisk: newDisk(p), nodeChip: &chip{p, 0, 0},
 		runs: make(map[[16]byte]bool), published: make(map[string]int),
 	}

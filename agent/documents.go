@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/cellward/cellward/agent/control"
+	"github.com/cellward/cellward/agent/event"
+	"github.com/cellward/cellward/agent/event/kind"
 	"github.com/cellward/cellward/agent/policy"
 )
 
@@ -152,10 +154,12 @@ func (a *Agent) noteChange(by string, x *Change, err error) {
 	if err != nil {
 		last.Error = err.Error()
 		a.log.Error("new documents are refused; nothing was changed", "event", "documents_refused", "by", by, "error", err.Error())
+		a.monitor.report(event.Record{Kind: kind.DocumentsRefused, Detail: "by " + by + ": " + err.Error()})
 	} else {
 		a.log.Info("new documents are in effect", "event", "documents_applied", "by", by, "policy", x.Policy, "binding", x.Binding,
 			"streams_added", len(x.Streams.Added), "streams_removed", len(x.Streams.Removed), "streams_changed", len(x.Streams.Changed),
 			"streams_kept", x.Streams.Kept, "ring_replaced", x.RingReplaced, "paused_us", x.PausedUS)
+		a.monitor.report(event.Record{Kind: kind.DocumentsApplied, Detail: "by " + by + ": policy " + x.Policy + ", binding " + x.Binding})
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -8,6 +8,8 @@ import (
 	"fmt"
 
 	"github.com/cellward/cellward/agent/control"
+	"github.com/cellward/cellward/agent/event"
+	"github.com/cellward/cellward/agent/event/kind"
 	"github.com/cellward/cellward/agent/policy"
 	"github.com/cellward/cellward/agent/privilege"
 	"github.com/cellward/cellward/agent/station"
@@ -62,6 +64,7 @@ func RunGateway(ctx context.Context, opts Options) (err error) {
 	}
 	if err := LockMemory(); err != nil {
 		opts.Log.Warn("memory is not locked, so keys may reach a swap device", "event", "memory_not_locked", "error", err.Error())
+		opts.Before = append(opts.Before, event.Record{Kind: kind.MemoryNotLocked, Detail: err.Error()})
 	}
 	if err := opts.Privileges.checkDocuments(); err != nil {
 		return err // what they say is not to be acted on

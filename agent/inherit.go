@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/cellward/cellward/agent/control"
+	"github.com/cellward/cellward/agent/event"
+	"github.com/cellward/cellward/agent/event/kind"
 	"github.com/cellward/cellward/agent/notify"
 	"github.com/cellward/cellward/agent/policy"
 	"github.com/cellward/cellward/agent/ring"
@@ -198,10 +200,15 @@ func (s *succession) layOut() error {
 	}
 	for _, r := range refused {
 		a.log.Error("epoch is not accepted; agree a new one", "event", "epoch_refused", "node", r.node, "epoch", r.epoch, "reason", r.reason)
+		a.monitor.report(event.Record{Kind: kind.EpochRefused, Subject: a.nodeSubject(r.node), Epoch: r.epoch, Detail: r.reason})
 	}
+	a.core.notes = a.monitor.table()
 	a.core.dirty = len(refused) > 0
 	a.core.carryOn(&s.state)
-	a.ring.SetFault(ring.FaultState(s.state.Fault))
+	if err := a.monitor.adopt(s.state.Faults); err != nil {
+		return err
+	}
+	a.monitor.show(a)
 	return nil
 }
 
@@ -248,6 +255,17 @@ func (s *succession) run(ctx context.Context) (err error) {
 		b.Candidates().Resume()
 		b.Control().Resume()
 	}
+	a.counted = make(map[*loader.Bus]loader.Counts)
+	for _, b := range a.buses {
+		for _, x := range s.state.Counted {
+			if x.Slot == b.Slot() {
+				var c loader.Counts
+				copy(c[:], x.Counts)
+				a.counted[b] = c
+			}
+		}
+	}
+	a.monitor.takeOver(s.station)
 	g := a.opts.Set.Binding.Gateway
 	gid, err := readersGroup(g.Ring)
 	if err != nil {
@@ -295,6 +313,9 @@ func (s *succession) undo() error {
 // close gives everything back that this process holds.
 func (s *succession) close() error {
 	var errs []error
+	if s.Agent != nil {
+		errs = append(errs, s.monitor.close())
+	}
 	s.state.Wipe()
 	for _, f := range s.sockets {
 		errs = append(errs, f.Close())

@@ -5,6 +5,8 @@ package agent
 import (
 	"time"
 
+	"github.com/cellward/cellward/agent/event"
+	"github.com/cellward/cellward/agent/event/kind"
 	"github.com/cellward/cellward/loader"
 )
 
@@ -18,29 +20,6 @@ const dueFrames = maxFrames / 2
 type dueKey struct {
 	node  string
 	epoch uint32
-}
-
-// refusals counts what was refused of a node, by verdict.
-type refusals [loader.NumVerdicts]uint64
-
-// refused takes note of a verdict on a record; one that is of no stream belongs to no node.
-func (c *core) refused(r loader.Record, v loader.Verdict) {
-	if s := c.at(r); s != nil {
-		s.node.refused(v)
-	}
-}
-
-// refused takes note of a frame of the node that the agent refused.
-func (n *node) refused(v loader.Verdict) {
-	if Refusing(v) {
-		n.refusals[v]++
-	}
-}
-
-// failed takes note of a frame with a wrong tag.
-func (j *job) failed() {
-	j.stream.node.refusals[loader.BadTag]++
-	j.live.failed++
 }
 
 // due says that the node's newest key is to be replaced: by its age, or by what it has protected.
@@ -70,6 +49,7 @@ func (a *Agent) reportDue(now, wall int64) {
 		a.due[k] = now
 		a.log.Warn("key is to be replaced: agree a newer one", "event", "key_due", "node", n.name, "epoch", k.epoch,
 			"age_s", l.age(now, wall)/1e9, "refused_in_s", max(0, int64(hardLimit(set))-l.age(now, wall))/1e9)
+		a.monitor.report(event.Record{Kind: kind.RotationOverdue, Subject: a.nodeSubject(n.name), Epoch: k.epoch})
 	}
 }
 

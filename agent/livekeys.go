@@ -12,6 +12,8 @@ import (
 
 	"github.com/cellward/cellward/agent/agree"
 	"github.com/cellward/cellward/agent/epoch"
+	"github.com/cellward/cellward/agent/event"
+	"github.com/cellward/cellward/agent/event/kind"
 	"github.com/cellward/cellward/agent/policy"
 	"github.com/cellward/cellward/agent/station"
 	"github.com/cellward/cellward/crypto/identity"
@@ -226,6 +228,7 @@ func (m *keyManager) accept(reply []byte) (_ *agree.Accepted, err error) {
 		return nil, fmt.Errorf("take up epoch %d of node %s: %w", e.Number, name, err)
 	}
 	m.agent.log.Info("epoch is agreed and taken up", "event", "epoch_agreed", "node", name, "epoch", e.Number, "first_counter", e.Base)
+	m.agent.reportNode(kind.KeyAgreed, name, e.Number, e.Base)
 	m.unclosed = true
 	if err := m.closeBatch(); err != nil {
 		return nil, fmt.Errorf("epoch %d of node %s is agreed and taken up, but its offer could not be retired, which is tried again: %w", e.Number, name, err)
@@ -235,6 +238,14 @@ func (m *keyManager) accept(reply []byte) (_ *agree.Accepted, err error) {
 
 // waitErased waits until memory is cleared of what secrets have left that came or went; not while the agent ends.
 func (m *keyManager) waitErased() { _ = m.saves.eraser.wait(m.ctx) }
+
+// reportNode reports what has become of a node's keys.
+func (a *Agent) reportNode(k kind.Kind, name string, number uint32, counter uint64) {
+	a.mu.Lock()
+	subject := a.nodeSubject(name)
+	a.mu.Unlock()
+	a.monitor.report(event.Record{Kind: k, Subject: subject, Epoch: number, Counter: counter})
+}
 
 // node finds a node of the pipeline, and checks that the binding is still the one that an epoch was agreed under.
 func (a *Agent) node(name string, binding [32]byte) (*node, error) {
@@ -299,7 +310,7 @@ func (a *Agent) takeUp(name string, e *epoch.Epoch) error {
 				return err
 			}
 		}
-		s.gaps.SetFloor(e.Base)
+		s.begins(e.Base)
 	}
 	return nil
 }
@@ -370,6 +381,9 @@ func (m *keyManager) retire(name string, number uint32) (*agree.Retired, error) 
 	}, func(*Agent) {})
 	if len(r.Retired) > 0 {
 		m.agent.log.Info("epochs are retired", "event", "epoch_retired", "node", name, "epochs", r.Retired)
+		for _, number := range r.Retired {
+			m.agent.reportNode(kind.KeyRetired, name, number, 0)
+		}
 	}
 	if errors.Is(err, ErrNotDurable) {
 		return nil, fmt.Errorf("epochs %v of node %s are refused from now on and their keys wiped, but a restart would take them up again; the agent goes on trying: %w", r.Retired, name, err)

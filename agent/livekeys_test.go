@@ -116,7 +116,7 @@ func newGatewayRig(t *testing.T) *gatewayRig {
 	}
 	g.key = key
 	set := testSetOf(t, gateway, node)
-	g.rig = &rig{t: t, set: set, sink: &sink{}, vault: &memoryVault{}}
+	g.rig = &rig{t: t, set: set, sink: &published{}, vault: &memoryVault{}}
 	g.clearTables()
 	store := NewStore(faultyVault{g.station.Epochs, &g.full}, g.station.Offline)
 	if g.state, _, err = store.Load(); err != nil {

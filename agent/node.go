@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/cellward/cellward/agent/detect"
 	"github.com/cellward/cellward/agent/epoch"
 	"github.com/cellward/cellward/agent/policy"
+	"github.com/cellward/cellward/agent/ring"
 	"github.com/cellward/cellward/crypto/aead"
 	"github.com/cellward/cellward/crypto/identity"
 	"github.com/cellward/cellward/loader"
@@ -49,6 +51,10 @@ type stream struct {
 	epoch  uint32
 	lowest uint64
 	lane   *lane // one of the core's
+	// flags are those that every sample of the stream has as long as a fault stands.
+	flags ring.Flags
+	// times is what is known of when its frames come.
+	times *detect.Stream
 	// heartbeat says that the stream carries heartbeats and start records instead of samples.
 	heartbeat bool
 }
@@ -85,7 +91,7 @@ func newNodes(set *policy.Set, at *placement, state *epoch.State, t Tables) ([]*
 		slot := at.slots[i]
 		s := &stream{
 			ResolvedStream: r, node: n, slot: slot, source: source, shared: &t.Windows[slot], lane: &lanes[slot],
-			heartbeat: r.Role == policy.RoleHeartbeat,
+			heartbeat: r.Role == policy.RoleHeartbeat, times: detect.New(detect.Options{Period: r.Period, Signals: r.Signals}),
 		}
 		if s.heartbeat {
 			n.heartbeats = append(n.heartbeats, r.ID)
@@ -121,7 +127,7 @@ func (s *stream) openWindow(reference uint64) error {
 	// Every start that is already known has skipped counters; a start that comes later says so itself.
 	for _, l := range s.node.live {
 		for _, st := range l.starts {
-			s.gaps.SetFloor(st.F)
+			s.begins(st.F)
 		}
 	}
 	s.shared.HighestHint.Store(w.Highest())

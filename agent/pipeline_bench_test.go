@@ -144,6 +144,7 @@ func (p *pipeline) restart(tb testing.TB) {
 // seal has the node send one pass, and lays it down as the filter does.
 func (p *pipeline) seal(tb testing.TB) {
 	r := p.rig
+	r.nodeNow = func() time.Time { return time.Unix(1_700_000_000, r.now) } // at its rate on both clocks
 	s := r.node(r.vault)
 	if err := s.AnnounceStart(); err != nil {
 		tb.Fatal(err)
@@ -156,6 +157,7 @@ func (p *pipeline) seal(tb testing.TB) {
 			var body [pipelineBody]byte
 			binary.LittleEndian.PutUint64(body[:], uint64(n)*0x9E3779B97F4A7C15)
 			p.bodies = append(p.bodies, body)
+			r.now += int64(time.Millisecond) / pipelineStreams
 			f := trace.Frame{Bus: "can0", ID: uint32(0x100 + n%pipelineStreams), Len: pipelineBody}
 			copy(f.Data[:], body[:])
 			if err := s.Seal(&f); err != nil {
@@ -273,14 +275,14 @@ func (w *stopwatch) report(b *testing.B) {
 // BenchmarkPipeline gives the time of each step of the user-space stage in ns a frame, in batches of BatchSize, on one
 // goroutine. Every step runs in its place between the others, so that it finds the caches as they are in operation; the clock
 // runs around one of them and costs about 1 ns a frame. stage is all of it, with a reader connected: look up, open, commit,
-// publish, and the wake of every wakeEvery batches. There the clock runs around so many batches and costs next to nothing. read
+// examine, publish, and the wake of every wakeEvery batches. There the clock runs around so many batches and costs next to nothing. read
 // is the reader's share and not part of stage.
 //
 // The kernel's share, filter and hand-off, is BenchmarkPipeline of test/bench.
 func BenchmarkPipeline(b *testing.B) {
 	for _, engine := range pipelineEngines(b) {
 		p := newPipeline(b, engine)
-		for _, step := range []string{"look-up", "open", "commit", "publish", "wake", "read", "stage"} {
+		for _, step := range []string{"look-up", "open", "commit", "examine", "publish", "wake", "read", "stage"} {
 			b.Run(step+"/engine="+engine.Name(), func(b *testing.B) { p.measure(b, step) })
 		}
 	}
@@ -297,6 +299,7 @@ func (p *pipeline) measure(b *testing.B, step string) {
 	lookUp := func() { n = c.lookUp(batch, false) }
 	open := func() { good = c.engine.Open(c.ops[:n]) }
 	commit := func() { good, err = c.commit(n, good, false) }
+	examine := func() { c.examine(good) }
 	publish := func() { err = c.publish(good) }
 	wake := func() { c.out.Wake() }
 	stage := func() {
@@ -327,6 +330,7 @@ func (p *pipeline) measure(b *testing.B, step string) {
 			w.run(step == "look-up", lookUp)
 			w.run(step == "open", open)
 			w.run(step == "commit", commit)
+			w.run(step == "examine", examine)
 			w.run(step == "publish", publish)
 			if p.next%wakeEvery == 0 {
 				w.run(step == "wake", wake)

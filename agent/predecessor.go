@@ -201,6 +201,7 @@ func (a *Agent) passOn(b *baton, saves *saver) (over bool) {
 	b.keys(true)
 	// The manager hears it from the main process while that is still this one.
 	a.opts.Notify.Successor(b.pid)
+	a.monitor.takenOver(b.pid)
 	// Readers read to the end. Those that follow have the new ring, or will have it before it has a sample; the others find it at
 	// the socket.
 	a.ring.Finish()
@@ -219,6 +220,15 @@ func (a *Agent) pass(b *baton, saves *saver) error {
 	if err != nil {
 		return err
 	}
+	a.tellCounts()
+	for _, x := range a.buses {
+		c := a.counted[x]
+		state.Counted = append(state.Counted, takeover.BusCounts{Slot: x.Slot(), Counts: c[:]})
+	}
+	faults, release := a.monitor.hold()
+	state.Faults = faults
+	taken := false
+	defer func() { release(taken) }()
 	defer state.Wipe()
 	readers, err := a.readers.HandOver()
 	if err != nil {
@@ -246,8 +256,7 @@ func (a *Agent) pass(b *baton, saves *saver) error {
 	if err := b.conn.Send(takeover.KindState, state, append([]*os.File{readers, status}, followers...)...); err != nil {
 		return err
 	}
-	taken, err := b.conn.Settle()
-	if taken {
+	if taken, err = b.conn.Settle(); taken {
 		return nil
 	}
 	return fmt.Errorf("the successor has not taken over: %w", err)
@@ -269,7 +278,7 @@ func (a *Agent) settle(saves *saver) error {
 // portable is everything that the successor cannot find in the tables. The caller wipes it.
 func (a *Agent) portable() (_ *takeover.State, err error) {
 	a.core.note()
-	s := &takeover.State{Vaults: a.opts.Station.HandOver(), Fault: uint32(a.ring.Fault()), Manager: os.Getenv("NOTIFY_SOCKET")}
+	s := &takeover.State{Vaults: a.opts.Station.HandOver(), Manager: os.Getenv("NOTIFY_SOCKET")}
 	if us, err := strconv.ParseUint(os.Getenv("WATCHDOG_USEC"), 10, 64); err == nil {
 		s.WatchdogUS = us
 	}

@@ -125,6 +125,9 @@ func (p *Privileges) Check(b *policy.Binding) error {
 			return err
 		}
 	}
+	if err := p.checkDestinations(b); err != nil {
+		return err
+	}
 	path := strings.TrimPrefix(b.Gateway.TPM, "unix:")
 	if err := u.Access(path, privilege.Read|privilege.Write); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return access(err, "usermod -aG tss "+u.String())
@@ -146,6 +149,12 @@ func (p *Privileges) checkState(dir string) error {
 	if err := p.user.Access(dir, privilege.Read|privilege.Write|privilege.Search); err != nil {
 		return access(err, help)
 	}
+	events := filepath.Join(dir, EventsFolder)
+	if st, err := os.Lstat(events); err == nil && st.IsDir() {
+		if err := p.checkLog(events, help); err != nil {
+			return err
+		}
+	}
 	names, err := os.ReadDir(dir)
 	if err != nil {
 		return fmt.Errorf("list state folder: %w", err)
@@ -159,6 +168,23 @@ func (p *Privileges) checkState(dir string) error {
 		}
 		// An agent that runs replaces its files.
 		if err := p.user.Access(filepath.Join(dir, n.Name()), privilege.Read|privilege.Write); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return access(err, help)
+		}
+	}
+	return nil
+}
+
+// checkLog looks at the files of the event log.
+func (p *Privileges) checkLog(dir, help string) error {
+	names, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("list event log: %w", err)
+	}
+	for _, n := range names {
+		if n.Type()&fs.ModeSymlink != 0 {
+			continue // is refused when it is opened
+		}
+		if err := p.user.Access(filepath.Join(dir, n.Name()), privilege.Read|privilege.Write); err != nil {
 			return access(err, help)
 		}
 	}
@@ -268,7 +294,7 @@ func (a *Agent) confine() error {
 	if p == nil {
 		return nil
 	}
-	if err := privilege.Confine(privilege.AgentProfile().Allow(p.Allow), p.Seccomp); err != nil {
+	if err := privilege.Confine(privilege.AgentProfile().Allow(destinationCalls(a.opts.Set.Binding)).Allow(p.Allow), p.Seccomp); err != nil {
 		return fmt.Errorf("confine the agent: %w", err)
 	}
 	a.log.Info("system calls are filtered", "event", "seccomp", "seccomp", p.Seccomp.String())

@@ -10,11 +10,14 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/cellward/cellward/agent/edge"
 	"github.com/cellward/cellward/agent/epoch"
+	"github.com/cellward/cellward/agent/event"
+	"github.com/cellward/cellward/agent/event/kind"
 	"github.com/cellward/cellward/agent/policy"
 	"github.com/cellward/cellward/agent/ring"
 	"github.com/cellward/cellward/agent/trace"
@@ -84,20 +87,37 @@ func (w *wire) take() []sent {
 	return all
 }
 
-// sink takes what a core publishes.
-type sink struct {
+// recorder keeps the records of events.
+type recorder struct{ all []event.Record }
+
+func (x *recorder) Offer(r *event.Record) { x.all = append(x.all, *r) }
+
+// told returns what was noted of some kinds, or of all, since it was called last.
+func (r *rig) told(kinds ...kind.Kind) (all []event.Record) {
+	r.collector.Flush()
+	for _, e := range r.events.all {
+		if len(kinds) == 0 || slices.Contains(kinds, e.Kind) {
+			all = append(all, e)
+		}
+	}
+	r.events.all = nil
+	return all
+}
+
+// published takes what a core publishes.
+type published struct {
 	samples []ring.Sample
 	fail    error
 }
 
-func (s *sink) Wake() {}
+func (s *published) Wake() {}
 
-func (s *sink) Begin(n int, _ int64) (ring.Draft, error) {
+func (s *published) Begin(n int, _ int64) (ring.Draft, error) {
 	return ring.NewDraft(BatchSize, maxText), nil
 }
-func (s *sink) Restamp(*ring.Draft, int) {}
+func (s *published) Restamp(*ring.Draft, int) {}
 
-func (s *sink) End(d *ring.Draft, n int, _ []uint32) error {
+func (s *published) End(d *ring.Draft, n int, _ []uint32) error {
 	var batch []ring.Sample
 	for i := range n {
 		batch = append(batch, d.Sample(i))
@@ -106,7 +126,7 @@ func (s *sink) End(d *ring.Draft, n int, _ []uint32) error {
 	return s.Append(batch)
 }
 
-func (s *sink) Append(batch []ring.Sample) error {
+func (s *published) Append(batch []ring.Sample) error {
 	if s.fail != nil {
 		return s.fail
 	}
@@ -124,11 +144,16 @@ type rig struct {
 	at     *placement // of set; nil: in its order
 	state  *epoch.State
 	tables Tables
-	sink   *sink
+	sink   *published
 	core   *core
-	vault  *memoryVault // of the node
-	wire   wire
-	now    int64
+	// notes is what the core notes in, events what has come of it.
+	notes     *event.Table
+	collector *event.Collector
+	events    recorder
+	vault     *memoryVault // of the node
+	wire      wire
+	now       int64
+	nodeNow   func() time.Time // nil: time.Now
 	// disk is the gateway's state as it was made durable last.
 	disk     *epoch.Encoded
 	diskFull bool
@@ -220,7 +245,7 @@ func testSetOf(t testing.TB, gateway, node policy.Identity) *policy.Set {
 // newRig makes a gateway and a node that have agreed epoch 1 from counter 1 on.
 func newRig(t testing.TB) *rig {
 	t.Helper()
-	r := &rig{t: t, set: testSet(t), state: epoch.New(), sink: &sink{}, vault: &memoryVault{}, now: 1e9}
+	r := &rig{t: t, set: testSet(t), state: epoch.New(), sink: &published{}, vault: &memoryVault{}, now: 1e9}
 	r.clearTables()
 	r.agree(1, 1)
 	r.boot(true)
@@ -281,6 +306,11 @@ func (r *rig) boot(fresh bool) []refusal {
 		at = dense(r.t, r.set)
 	}
 	r.core = newCore(r.newEngine(), r.set, at, r.state, r.tables, r.sink)
+	if r.notes == nil {
+		r.notes = event.NewTable(event.NewDirectory(r.set))
+		r.collector = event.NewCollector(event.CollectorOptions{Table: r.notes, Destinations: []event.Destination{&r.events}})
+	}
+	r.core.notes = r.notes
 	refused, err := r.core.resume(r.state, r.set, fresh, r.now, time.Now().UnixNano(), int64(33*24*time.Hour))
 	if err != nil {
 		r.t.Fatal(err)
@@ -309,7 +339,7 @@ func (r *rig) node(v edge.Vault) *edge.Sealer {
 	}
 	s, err := edge.NewSealer(store, edge.Options{
 		Set: r.set, Node: ownNode, Engine: r.newEngine(),
-		Buses: map[string]edge.Sender{"can0": wireEnd{&r.wire, "can0"}, "can1": wireEnd{&r.wire, "can1"}},
+		Buses: map[string]edge.Sender{"can0": wireEnd{&r.wire, "can0"}, "can1": wireEnd{&r.wire, "can1"}}, Now: r.nodeNow,
 	})
 	if err != nil {
 		r.t.Fatal(err)

@@ -94,7 +94,7 @@ func (c *core) commit(n, good int, again bool) (samples int, err error) {
 		if !c.ops[i].OK {
 			c.tally[loader.BadTag]++
 			j := c.job(x)
-			j.failed()
+			c.failed(&j, c.ops[i].Record)
 			continue
 		}
 		if l := &c.lanes[x.slot]; l.limit == 0 && l.next == x.counter() && l.number == x.epoch {
@@ -199,7 +199,7 @@ func (c *core) commitByRules(i, samples int, again bool) int {
 	verdict, body, sourceTime := c.verified(&j, op.Dst[:op.N], again)
 	c.tally[verdict]++
 	if verdict != loader.Accepted || s.heartbeat {
-		s.node.refused(verdict)
+		c.judged(&j, op.Record, verdict)
 		return 0
 	}
 	flags := ring.Flags(0)

@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/cellward/cellward/agent/epoch"
+	"github.com/cellward/cellward/agent/event/kind"
 	"github.com/cellward/cellward/agent/ring"
 	"github.com/cellward/cellward/crypto/aead"
 	"github.com/cellward/cellward/crypto/schedule"
@@ -61,7 +62,12 @@ func (c *core) processPlainly(batch []loader.Record, again bool) error {
 		c.account(j)
 		samples, owners = append(samples, x), append(owners, j.stream)
 	}
-	if err := c.out.(*sink).Append(samples); err != nil {
+	for i, s := range owners {
+		x := &samples[i]
+		found := s.times.Sample(x.Counter, x.SourceTime, x.ReceiveTime, x.Body)
+		x.Flags |= s.flags | c.found(s, x.Counter, x.Epoch, x.ReceiveTime, found)
+	}
+	if err := c.out.(*published).Append(samples); err != nil {
 		return err
 	}
 	for _, s := range owners {
@@ -79,7 +85,7 @@ type twoCores struct {
 
 // newTwoCores makes a node with epochs 1 and 2, each with two starts.
 func newTwoCores(t *testing.T, rt *rapid.T) *twoCores {
-	first := &rig{t: t, set: testSet(t), state: epoch.New(), sink: &sink{}, vault: &memoryVault{}, now: 1e9}
+	first := &rig{t: t, set: testSet(t), state: epoch.New(), sink: &published{}, vault: &memoryVault{}, now: 1e9}
 	first.clearTables()
 	first.agree(1, 1)
 	e := first.state.Nodes[0].Epochs[0]
@@ -100,7 +106,7 @@ func newTwoCores(t *testing.T, rt *rapid.T) *twoCores {
 	if err != nil || len(missing)+len(surplus) > 0 {
 		rt.Fatalf("decode state: %v, missing %v, surplus %v", err, missing, surplus)
 	}
-	other := &rig{t: t, set: first.set, state: state, sink: &sink{}, vault: &memoryVault{}, now: first.now}
+	other := &rig{t: t, set: first.set, state: state, sink: &published{}, vault: &memoryVault{}, now: first.now}
 	other.clearTables()
 	x := &twoCores{rt: rt, rigs: [2]*rig{first, other}}
 	for _, r := range x.rigs {
@@ -292,13 +298,15 @@ func (r *rig) view() (all []streamView) {
 }
 
 type reportView struct {
-	Stream uint32
-	replay.Report
+	Kind        kind.Kind
+	Stream      uint32
+	First, Last uint64
+	Count       uint64
 }
 
 func (r *rig) reports() (all []reportView) {
-	for _, g := range r.core.gaps {
-		all = append(all, reportView{g.stream.ID, g.Report})
+	for _, e := range r.told(kind.Deletion, kind.TailLoss, kind.KeyPromoted) {
+		all = append(all, reportView{e.Kind, e.Stream, e.Counter, e.LastCounter, e.Count})
 	}
 	return all
 }

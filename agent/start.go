@@ -93,7 +93,7 @@ func (c *core) startRecord(r loader.Record, now int64) loader.Verdict {
 	l.add(ls)
 	n.forget()
 	for _, t := range n.streams {
-		t.gaps.SetFloor(start.F)
+		t.begins(start.F)
 		c.ceilings.want(t.Slot, start.F)
 	}
 	// The node keeps still for 50 ms: time to write the start and the ceilings above it.

@@ -26,6 +26,8 @@ type Status struct {
 	Documents  DocumentsStatus   `json:"documents"`
 	Ring       RingStatus        `json:"ring"`
 	Keys       KeyTimes          `json:"keys"`
+	Fault      Fault             `json:"fault"`
+	Events     Events            `json:"events"`
 	Interfaces []InterfaceStatus `json:"interfaces"`
 	Nodes      []NodeStatus      `json:"nodes"`
 	Streams    []StreamStatus    `json:"streams"`
@@ -103,6 +105,7 @@ func (a *Agent) Status() Status {
 		s.SaveError = err.Error()
 	}
 	s.KeyMemory = a.keyMemory()
+	s.Events, s.Fault = a.monitor.status()
 	carriers := make(map[uint32]policy.Carrier)
 	for _, i := range a.opts.Set.Interfaces {
 		carriers[uint32(i.Index)] = i.Carrier

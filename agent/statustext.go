@@ -31,6 +31,8 @@ func (s *Status) WriteText(w io.Writer) error {
 	if s.KeyMemory.Refused != "" {
 		fmt.Fprintf(t, "KEY MEMORY\t%s, which root can read: %s\n", s.KeyMemory.Kind, s.KeyMemory.Refused)
 	}
+	s.Fault.writeText(t)
+	s.Events.writeText(t)
 	for _, i := range s.Interfaces {
 		fmt.Fprintf(t, "\ninterface %s\tslot %d, %s, ring %d of %d bytes\n", i.Name, i.Slot, i.Carrier, i.RingUsed, i.RingSize)
 		fmt.Fprintf(t, "  link\t%s\n", i.Link.describe(time.Now()))

@@ -90,10 +90,12 @@ func TestWokenAtTheStart(t *testing.T) {
 	}
 	defer p.Close()
 	log := slog.New(slog.DiscardHandler)
-	a := &Agent{
-		opts: Options{Set: r.set, Store: NewStore(&memoryGenerations{}, &memoryGenerations{}), ReportEvery: time.Second}, log: log, core: r.core,
-		state: r.state, ring: p, report: newReporter(log), began: time.Now(),
+	opts := Options{Set: r.set, Store: NewStore(&memoryGenerations{}, &memoryGenerations{}), Log: log}
+	m, err := newMonitor(&opts)
+	if err != nil {
+		t.Fatal(err)
 	}
+	a := &Agent{opts: opts, log: log, core: r.core, state: r.state, ring: p, monitor: m, began: time.Now()}
 	ctx, cancel := context.WithCancel(t.Context())
 	var others sync.WaitGroup
 	others.Go(func() {
@@ -107,4 +109,7 @@ func TestWokenAtTheStart(t *testing.T) {
 	}
 	others.Wait()
 	a.wake() // nobody is there any more
+	if err := m.close(); err != nil {
+		t.Error(err)
+	}
 }

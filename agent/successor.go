@@ -4,6 +4,7 @@ package agent
 
 import (
 	"fmt"
+	"reflect"
 
 	"github.com/cellward/cellward/agent/policy"
 	"github.com/cellward/cellward/replay"
@@ -36,7 +37,7 @@ func (c *core) successor(set *policy.Set, at *placement, out publisher) (*core, 
 		n.state.Verified = n.verified // as every save does
 	}
 	next := newCore(c.engine, set, at, c.state, c.tables, out)
-	next.fresh, next.dirty, next.gaps, next.held = c.fresh, c.dirty, c.gaps, c.held
+	next.fresh, next.dirty, next.held = c.fresh, c.dirty, c.held
 	next.ceilings.save, next.ceilings.soon, next.ceilings.failed = c.ceilings.save, c.ceilings.soon, c.ceilings.failed
 	for _, n := range next.nodes {
 		if o := c.sameNode(n); o != nil {
@@ -64,6 +65,10 @@ func (c *core) inherit(from *core, n, o *node) error {
 	for _, s := range n.streams {
 		was := o.stream(s.ID)
 		s.epoch, s.lowest, s.gaps, s.window = was.epoch, was.lowest, was.gaps, was.window
+		s.flags = was.flags
+		if s.Period == was.Period && reflect.DeepEqual(s.Signals, was.Signals) {
+			s.times = was.times
+		}
 		if s.WindowSize != was.WindowSize {
 			// The words hold what was seen of twice the largest window, so a wider one finds the truth there, too.
 			w, err := replay.New(&s.shared.Words, replay.Options{Size: s.WindowSize, Reference: max(was.window.Highest(), o.reference())})

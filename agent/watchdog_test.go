@@ -43,7 +43,7 @@ func TestWatchdogIsFedByTheLoop(t *testing.T) {
 	}
 	defer p.Close()
 	store := NewStore(&memoryGenerations{}, &memoryGenerations{})
-	a := &Agent{opts: Options{Set: r.set, Store: store, Notify: n}, log: log, core: r.core, state: r.state, ring: p, report: newReporter(log)}
+	a := &Agent{opts: Options{Set: r.set, Store: store, Notify: n}, log: log, core: r.core, state: r.state, ring: p}
 	saves := newSaver(store, a.saveReport, a.retireReport, a.eraseReport)
 	defer saves.close()
 
@@ -60,7 +60,7 @@ func TestWatchdogIsFedByTheLoop(t *testing.T) {
 		return err == nil
 	}
 	for range 3 {
-		a.tick(false, saves)
+		a.tick(saves)
 		if !heard(10 * time.Second) {
 			t.Fatal("the loop goes round, and the manager does not hear of it")
 		}
@@ -68,7 +68,7 @@ func TestWatchdogIsFedByTheLoop(t *testing.T) {
 	a.mu.Lock()
 	done := make(chan struct{})
 	go func() {
-		a.tick(false, saves)
+		a.tick(saves)
 		close(done)
 	}()
 	if heard(200 * time.Millisecond) {

@@ -265,6 +265,9 @@ func (g *Gaps) Retune(window int, period time.Duration, out []Report) ([]Report,
 	return g.leave(out), nil
 }
 
+// Now returns the latest time that was seen.
+func (g *Gaps) Now() int64 { return g.now }
+
 // NextDeadline returns the time at which the oldest open hole counts as
 // deleted; ok is false if none is open.
 func (g *Gaps) NextDeadline() (ns int64, ok bool) {

@@ -43,6 +43,9 @@ const (
 // maxResponse bounds what a client reads: a gateway of 4,096 streams answers about 2 MiB.
 const maxResponse = 16 << 20
 
+// writeTimeout is how long a client may take to take an answer, or what is written to it at once.
+const writeTimeout = 5 * time.Second
+
 // ErrNotRunning says that no agent listens on the socket.
 var ErrNotRunning = errors.New("no agent is listening")
 
@@ -52,12 +55,16 @@ type Server struct {
 	listener *net.UnixListener
 	path     string
 	done     chan error
+	// ctx ends when the server is closed, and with it what goes on as long as a client listens.
+	ctx    context.Context
+	cancel context.CancelFunc
 }
 
-// Page is a resource that is not JSON. Its handler gets GET requests only.
+// Page is a resource that is not JSON. Handler gets GET requests only; where it is nil, Lines writes the answer.
 type Page struct {
 	Path    string
 	Handler http.Handler
+	Lines   Lines
 }
 
 // Serve listens on path, with mode 0660 and the given group when it is named, and answers GET requests for each resource
@@ -90,19 +97,23 @@ func ServeListener(ln *net.UnixListener, path string, resources map[string]func(
 	for name, do := range actions {
 		mux.HandleFunc("POST "+name, serveAction(do))
 	}
-	for _, p := range pages {
-		mux.Handle("GET "+p.Path, p.Handler)
-	}
 	for name, take := range streams {
 		mux.HandleFunc("POST "+name, serveStream(take))
 	}
 	s := &Server{
 		http: &http.Server{
-			Handler: mux, ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second, MaxHeaderBytes: 4096, ConnContext: notePeer,
+			Handler: mux, ReadTimeout: 5 * time.Second, WriteTimeout: writeTimeout, MaxHeaderBytes: 4096, ConnContext: notePeer,
 		},
 		listener: ln,
 		path:     path,
 		done:     make(chan error, 1),
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	for _, p := range pages {
+		if p.Handler == nil {
+			p.Handler = s.serveLines(p.Lines)
+		}
+		mux.Handle("GET "+p.Path, p.Handler)
 	}
 	go func() { s.done <- s.http.Serve(ln) }()
 	return s, nil
@@ -110,6 +121,7 @@ func ServeListener(ln *net.UnixListener, path string, resources map[string]func(
 
 // Close stops the server and removes the socket. Requests in hand have a second to be answered; what is connected then is cut off.
 func (s *Server) Close() error {
+	s.cancel()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	err := s.http.Shutdown(ctx)
@@ -198,6 +210,20 @@ func Get(ctx context.Context, socket, resource string, out any) error {
 
 // exchange sends one request and reads its answer whole.
 func exchange(ctx context.Context, socket, method, resource string, body io.Reader) (status int, answer []byte, err error) {
+	resp, err := request(ctx, socket, method, resource, body)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer resp.Body.Close()
+	answer, err = io.ReadAll(io.LimitReader(resp.Body, maxResponse))
+	if err != nil {
+		return 0, nil, fmt.Errorf("read answer of agent: %w", err)
+	}
+	return resp.StatusCode, answer, nil
+}
+
+// request sends one request and returns its answer, whose body is still to be read.
+func request(ctx context.Context, socket, method, resource string, body io.Reader) (*http.Response, error) {
 	client := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -207,19 +233,14 @@ func exchange(ctx context.Context, socket, method, resource string, body io.Read
 	}}
 	req, err := http.NewRequestWithContext(ctx, method, "http://agent"+resource, body)
 	if err != nil {
-		return 0, nil, fmt.Errorf("make request for %s: %w", resource, err)
+		return nil, fmt.Errorf("make request for %s: %w", resource, err)
 	}
 	resp, err := client.Do(req)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
-			return 0, nil, fmt.Errorf("%w on %s", ErrNotRunning, socket)
+			return nil, fmt.Errorf("%w on %s", ErrNotRunning, socket)
 		}
-		return 0, nil, fmt.Errorf("ask agent on %s: %w", socket, err)
+		return nil, fmt.Errorf("ask agent on %s: %w", socket, err)
 	}
-	defer resp.Body.Close()
-	answer, err = io.ReadAll(io.LimitReader(resp.Body, maxResponse))
-	if err != nil {
-		return 0, nil, fmt.Errorf("read answer of agent: %w", err)
-	}
-	return resp.StatusCode, answer, nil
+	return resp, nil
 }

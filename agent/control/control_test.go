@@ -19,7 +19,7 @@ import (
 func TestServeAndGet(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "run", "control.sock")
 	type answer struct{ A int }
-	page := Page{MetricsPath, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "[1, 2]") })}
+	page := Page{Path: MetricsPath, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "[1, 2]") })}
 	s, err := Serve(path, "", map[string]func() any{StatusPath: func() any { return answer{7} }}, nil, page)
 	if err != nil {
 		t.Fatal(err)

@@ -166,6 +166,7 @@ func (s *Server) HandOver() (*os.File, error) {
 // Release is Close when another process goes on at the same socket: it stays, and who connects is that one's. Requests in hand are answered.
 func (s *Server) Release() {
 	s.listener.SetUnlinkOnClose(false)
+	s.cancel()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	_ = s.http.Shutdown(ctx) // a request that is not answered by now ends with the process

@@ -196,7 +196,7 @@ func (l *Lab) Reboot() error {
 
 // BeginAgent starts the agent and does not wait for it. args are further flags of the verb.
 func (l *Lab) BeginAgent(args ...string) (*Process, error) {
-	return l.kids.start("agent", false, slices.Concat(l.documents("run"), []string{"--report-every", "1s"}, l.agentArgs, args)...)
+	return l.kids.start("agent", false, slices.Concat(l.documents("run"), l.agentArgs, args)...)
 }
 
 // EdgeState returns the edge's state folder.
@@ -314,7 +314,7 @@ func (l *Lab) StartAgent(ctx context.Context, args ...string) (*Process, error) 
 
 // BeginUpgrade starts an agent that takes over from the one that runs, and does not wait for it.
 func (l *Lab) BeginUpgrade(args ...string) (*Process, error) {
-	return l.kids.start("successor", false, append(append(l.documents("run"), "--report-every", "1s", "--upgrade"), args...)...)
+	return l.kids.start("successor", false, append(append(l.documents("run"), "--upgrade"), args...)...)
 }
 
 // Upgrade has a new agent take over from the one that runs, and waits until it answers and the other has ended.

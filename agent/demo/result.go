@@ -23,8 +23,10 @@ type Result struct {
 	// Rejected counts refused frames on the wire by verdict, each exactly once, wherever it was refused.
 	Rejected map[string]uint64 `json:"rejected"`
 	Attacks  Attacks           `json:"attacks"`
-	Latency  Latency           `json:"latency_ns"`
-	ElapsedS float64           `json:"elapsed_s"`
+	// Events is what the agent's events tell of each attack. All of it must have been noticed, and no more.
+	Events   map[string]EventResult `json:"events,omitempty"`
+	Latency  Latency                `json:"latency_ns"`
+	ElapsedS float64                `json:"elapsed_s"`
 	// Stack says what reached the CAN stack behind the filter.
 	Stack Stack `json:"stack"`
 }
@@ -84,9 +86,14 @@ func (r *Result) Check(allClaimed bool) (wrong []string) {
 	s := r.Samples
 	expect(r.Frames.Sealed > 0, "nothing was sealed")
 	expect(!allClaimed || r.Frames.Offered == r.Frames.Sealed, "%d frames were offered and %d sealed", r.Frames.Offered, r.Frames.Sealed)
-	expect(s.Identical == r.Frames.Sealed, "%d samples were sealed and %d came out identical", r.Frames.Sealed, s.Identical)
+	deleted := r.Events[Deletion].Injected
+	expect(s.Identical == r.Frames.Sealed-deleted, "%d samples were sealed, %d of them deleted, and %d came out identical", r.Frames.Sealed, deleted, s.Identical)
 	expect(s.Mismatched == 0, "%d samples came out changed", s.Mismatched)
-	expect(s.Lost == 0, "%d samples were lost", s.Lost)
+	expect(s.Lost == int64(deleted), "%d samples were lost, %d deleted", s.Lost, deleted)
+	for _, a := range slices.Sorted(maps.Keys(r.Events)) {
+		e := r.Events[a]
+		expect(e.Noticed == e.Injected && e.Injected > 0, "%s: done %d times, noticed %d times", a, e.Injected, e.Noticed)
+	}
 	expect(s.Published == s.Read, "%d samples were published and %d read", s.Published, s.Read)
 	expect(r.Attacks.Accepted == 0, "%d injected frames were accepted", r.Attacks.Accepted)
 	injected, rejected := total(r.Attacks.Injected), total(r.Rejected)
@@ -126,6 +133,10 @@ func (r *Result) WriteText(w io.Writer) error {
 	}
 	for _, k := range slices.Sorted(maps.Keys(r.Rejected)) {
 		row("  rejected as "+k, "%d", r.Rejected[k])
+	}
+	for _, a := range slices.Sorted(maps.Keys(r.Events)) {
+		e := r.Events[a]
+		row("events: "+a, "done %d times, noticed %d times, 99 %% within %.0f ms", e.Injected, e.Noticed, e.DetectMSP99)
 	}
 	row("error frames sent / seen by the CAN stack", "%d / %d", r.Stack.ErrorFramesSent, r.Stack.ErrorFramesSeen)
 	row("protected frames seen by the CAN stack", "%d", r.Stack.ProtectedSeen)

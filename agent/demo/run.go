@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/cellward/cellward/agent"
@@ -150,10 +151,18 @@ func (r *run) flow(ctx context.Context) error {
 	go func() { followed <- r.compare.follow(reader.Lines) }()
 
 	var a *attacker
-	if r.opts.Attack {
+	var x *tampering
+	if slices.Contains(r.opts.Attacks, Insertion) {
 		a = newAttacker(attackSeed)
 	}
-	w := startWire(r.lab.Buses, a, nil)
+	if slices.Contains(r.opts.Attacks, Deletion) || slices.Contains(r.opts.Attacks, Delay) {
+		x = newTampering(r.opts.Attacks, r.compare.total)
+	}
+	observed := &observer{steps: make(map[string][]step)}
+	watch, unwatch := context.WithCancel(ctx)
+	defer unwatch()
+	go r.lab.observe(watch, observed, r.opts.Attacks)
+	w := startWire(r.lab.Buses, a, x, nil)
 	behind, err := r.lab.TapStack()
 	if err != nil {
 		return err
@@ -173,9 +182,17 @@ func (r *run) flow(ctx context.Context) error {
 		return fmt.Errorf("read counts of the edge: %w", err)
 	}
 	r.compare.start(sealed.FirstCounter)
-	status, err := r.drain(ctx, gateway)
+	when := w.injections()
+	status, err := r.drain(ctx, gateway, func(s *agent.Status) bool {
+		observed.look(r.opts.Attacks, s)
+		return !slices.ContainsFunc(r.opts.Attacks, func(a string) bool { return noticedOf(a, s) != uint64(len(when[a])) })
+	})
 	if err != nil {
 		return err
+	}
+	r.result.Events = make(map[string]EventResult)
+	for _, attack := range r.opts.Attacks {
+		r.result.Events[attack] = observed.result(attack, when[attack], &status)
 	}
 	if err := behind.Finish(); err != nil {
 		return err
@@ -217,15 +234,15 @@ func (r *run) watchEdge(ctx context.Context, edge *Process) error {
 	}
 }
 
-// drain waits until every candidate has its verdict and every published sample has been read.
-func (r *run) drain(ctx context.Context, gateway *Process) (agent.Status, error) {
+// drain waits until every candidate has its verdict, what the attacker did was noticed, and every published sample has been read.
+func (r *run) drain(ctx context.Context, gateway *Process, noticed func(*agent.Status) bool) (agent.Status, error) {
 	deadline := time.Now().Add(settle)
 	for {
 		s, err := r.lab.Status(ctx)
 		if err != nil {
 			return s, errors.Join(err, gateway.failure())
 		}
-		if s.Settled() && r.compare.count() >= s.Published() {
+		if s.Settled() && r.compare.count() >= s.Published() && noticed(&s) {
 			return s, nil
 		}
 		if time.Now().After(deadline) {

@@ -18,43 +18,51 @@ const errorFrameEvery = 256
 
 // Wire carries frames from the edge's interfaces to the gateway's, in order, and lets an attacker add his own behind each.
 type Wire struct {
-	buses    []*Bus
-	mu       sync.Mutex // one frame at a time goes over the wire, whatever its bus
-	attacker *attacker  // nil: nobody
-	record   func(bus int, f *loader.CANFrame)
-	errors   uint64 // error frames sent, under mu
-	carried  atomic.Uint64
-	stop     atomic.Bool
-	wg       sync.WaitGroup
-	failMu   sync.Mutex
-	failed   error
+	buses     []*Bus
+	mu        sync.Mutex // one frame at a time goes over the wire, whatever its bus
+	attacker  *attacker  // nil: nobody
+	tampering *tampering
+	inserted  []time.Time // when the attacker put frames there
+	record    func(bus int, f *loader.CANFrame)
+	errors    uint64 // error frames sent, under mu
+	carried   atomic.Uint64
+	stop      atomic.Bool
+	wg        sync.WaitGroup
+	failMu    sync.Mutex
+	failed    error
 }
 
 // StartWire carries what the edge sends to the gateway until Finish. record, if not nil, sees every frame before it is carried;
 // it is called by one goroutine at a time.
 func (l *Lab) StartWire(record func(bus int, f *loader.CANFrame)) *Wire {
-	return startWire(l.Buses, nil, record)
+	return startWire(l.Buses, nil, nil, record)
 }
 
 // StartAttackedWire is StartWire with an attacker who adds frames on protected identifiers, every one of which is to be refused. Injected says
 // how many.
-func (l *Lab) StartAttackedWire(seed uint64) *Wire { return startWire(l.Buses, newAttacker(seed), nil) }
+func (l *Lab) StartAttackedWire(seed uint64) *Wire {
+	return startWire(l.Buses, newAttacker(seed), nil, nil)
+}
 
 // Injected returns how many frames the attacker has added, by kind. It is called after Finish.
 func (w *Wire) Injected() map[string]uint64 { return w.attacker.injected }
 
-func startWire(buses []*Bus, a *attacker, record func(int, *loader.CANFrame)) *Wire {
-	w := &Wire{buses: buses, attacker: a, record: record}
+func startWire(buses []*Bus, a *attacker, x *tampering, record func(int, *loader.CANFrame)) *Wire {
+	w := &Wire{buses: buses, attacker: a, tampering: x, record: record}
 	for i := range buses {
 		w.wg.Go(func() {
 			if err := w.forward(i); err != nil {
-				w.failMu.Lock()
-				w.failed = errors.Join(w.failed, fmt.Errorf("carry frames of %s: %w", buses[i].Name, err))
-				w.failMu.Unlock()
+				w.fail(i, err)
 			}
 		})
 	}
 	return w
+}
+
+func (w *Wire) fail(bus int, err error) {
+	w.failMu.Lock()
+	defer w.failMu.Unlock()
+	w.failed = errors.Join(w.failed, fmt.Errorf("carry frames of %s: %w", w.buses[bus].Name, err))
 }
 
 // pollEvery is how long a read waits before it looks whether the wire is to end.
@@ -87,6 +95,9 @@ func (w *Wire) carry(f *frame) error {
 	if w.record != nil {
 		w.record(f.bus, &f.CANFrame)
 	}
+	if w.tampering != nil && w.tampering.take(w, f) {
+		return nil
+	}
 	if err := w.put(f); err != nil {
 		return err
 	}
@@ -95,6 +106,7 @@ func (w *Wire) carry(f *frame) error {
 		return nil
 	}
 	if forged, ok := w.attacker.onSealed(f); ok {
+		w.inserted = append(w.inserted, time.Now())
 		if err := w.put(&forged); err != nil {
 			return err
 		}
@@ -115,7 +127,22 @@ func (w *Wire) Finish() error {
 	// reads nothing for a whole poll has emptied them.
 	w.stop.Store(true)
 	w.wg.Wait()
+	if w.tampering != nil {
+		w.tampering.wg.Wait()
+	}
 	w.failMu.Lock()
 	defer w.failMu.Unlock()
 	return w.failed
+}
+
+// injections returns when what was done, by attack, in order. The wire has ended.
+func (w *Wire) injections() map[string][]time.Time {
+	all := make(map[string][]time.Time)
+	if w.tampering != nil {
+		all[Deletion], all[Delay] = w.tampering.when[Deletion], w.tampering.when[Delay]
+	}
+	if w.attacker != nil {
+		all[Insertion] = w.inserted
+	}
+	return all
 }

@@ -82,6 +82,8 @@ type Binding struct {
 	Sources    []Source
 	Nodes      []Node
 	Escalation Escalation // when evidence becomes a fault
+	// Destinations are where events go besides the event log; nil: see DestinationsOrDefault.
+	Destinations []Destination
 }
 
 // Gateway is the receiving side.

@@ -39,7 +39,7 @@ func decodeBinding(name string, spec value, places map[string]value) *Binding {
 }
 
 func (d *bindingDecoder) decode(spec value) {
-	o, ok := spec.object("policy", "gateway", "interfaces", "sources", "nodes", "escalation")
+	o, ok := spec.object("policy", "gateway", "interfaces", "sources", "nodes", "escalation", "events")
 	if !ok {
 		return
 	}
@@ -64,6 +64,9 @@ func (d *bindingDecoder) decode(spec value) {
 	}
 	if v, ok := o.optional("escalation"); ok {
 		d.binding.Escalation = decodeEscalation(v)
+	}
+	if v, ok := o.optional("events"); ok {
+		d.binding.Destinations = d.decodeEvents(v)
 	}
 }
 

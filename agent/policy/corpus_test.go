@@ -73,6 +73,7 @@ func schemaCannotSay() map[string]string {
 		"binding-can-id-twice": two, "binding-can-id-of-heartbeat": two, "binding-can-id-of-other-node": two, "binding-extended-twice": two,
 		"binding-heartbeat-missing-for-bus": two, "binding-heartbeat-twice-on-bus": two, "binding-heartbeat-on-unused-bus": two,
 		"binding-escalation-raise-above-of": two, "binding-escalation-clear-not-below-raise": two,
+		"binding-events-can-protected": two, "binding-events-syslog-port-0": sums,
 		"binding-escalation-threshold-twice": two, "binding-escalation-kind-twice": two,
 		"binding-stream-unknown-interface": two, "binding-stream-unknown-source": two,
 		"binding-signal-name-twice": two, "binding-signal-beyond-body-little": sums, "binding-signal-beyond-body-big": sums,

@@ -133,6 +133,9 @@ func bindingNode(b *Binding) *yaml.Node {
 	if e := escalationNode(&b.Escalation); len(e.Content) > 0 {
 		add(spec, field{"escalation", e})
 	}
+	if b.Destinations != nil {
+		add(spec, field{"events", eventsNode(b.Destinations)})
+	}
 	return spec
 }
 

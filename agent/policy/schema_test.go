@@ -103,7 +103,7 @@ func TestSchemaPatterns(t *testing.T) {
 	patterns := map[string]pattern{
 		"name": namePattern, "interface": interfacePattern, "path": pathPattern, "socket": socketPattern, "tpm": tpmPattern,
 		"group": groupPattern, "user": userPattern, "kid": kidPattern, "publicKey": base64Pattern, "signalName": signalPattern, "unit": unitPattern,
-		"rate": ratePattern, "duration": durationPattern,
+		"rate": ratePattern, "duration": durationPattern, "address": addressPattern(),
 	}
 	seen := map[string]bool{}
 	for _, kind := range Kinds() {
@@ -164,7 +164,7 @@ func TestSchemaSystematically(t *testing.T) {
 		allowed[path] = true
 	}
 	checked, refused, accepted := 0, 0, 0
-	for _, name := range []string{packBinding, referencePolicy, "testdata/good/binding-escalation.yaml"} {
+	for _, name := range []string{packBinding, referencePolicy, "testdata/good/binding-escalation.yaml", "testdata/good/binding-events.yaml"} {
 		var root yaml.Node
 		if err := yaml.Unmarshal(read(t, name), &root); err != nil {
 			t.Fatal(err)

@@ -44,8 +44,8 @@ func (s *slotLayout) copyBody(from []byte) {
 	copy(unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(s), slotHeadSize)), len(from)), from)
 }
 
-// body is the body that the slot has.
-func (s *slotLayout) body() []byte {
+// Body is the body that the slot has.
+func (s *slotLayout) Body() []byte {
 	return unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(s), slotHeadSize)), s.Length)
 }
 
@@ -93,7 +93,7 @@ func (d *Draft) Sample(i int) Sample {
 	s := d.at(d.first + uint64(i))
 	return Sample{
 		Stream: s.Stream, Epoch: s.Epoch, Counter: s.Counter, SourceTime: s.SourceTime, Flags: Flags(s.Flags), ReceiveTime: s.ReceiveTime,
-		Body: s.body(),
+		Body: s.Body(),
 	}
 }
 
@@ -230,7 +230,7 @@ func (p *Producer) fillLatest(d *Draft, newest []uint32) {
 			*(*[8]byte)(unsafe.Add(unsafe.Pointer(to), slotHeadSize)) = *(*[8]byte)(unsafe.Add(unsafe.Pointer(s), slotHeadSize))
 			continue
 		}
-		to.copyBody(s.body())
+		to.copyBody(s.Body())
 	}
 }
 

@@ -95,11 +95,13 @@ type State struct {
 	Vaults  *station.Handover `cbor:"4,keyasint,omitempty"` // nil: of an agent without a station
 	Live    []LiveEpoch       `cbor:"5,keyasint"`
 	Streams []Stream          `cbor:"6,keyasint"`
-	// Fault is the ring's fault word.
-	Fault uint32 `cbor:"7,keyasint"`
+	// Faults are the states of all faults with their evidence (fault.Machine).
+	Faults []byte `cbor:"7,keyasint"`
 	// Manager is where the service manager listens (NOTIFY_SOCKET), WatchdogUS within what time it wants to hear of the service.
 	Manager    string `cbor:"8,keyasint,omitempty"`
 	WatchdogUS uint64 `cbor:"9,keyasint,omitempty"`
+	// Counted are what the filters had counted when events were last made of it.
+	Counted []BusCounts `cbor:"10,keyasint"`
 }
 
 // Wipe overwrites the secrets.
@@ -127,6 +129,12 @@ type Stream struct {
 	// Epoch is the newest one under which a frame has verified, Lowest its lowest counter.
 	Epoch  uint32 `cbor:"2,keyasint"`
 	Lowest uint64 `cbor:"3,keyasint"`
+}
+
+// BusCounts are verdicts of the filter on a bus.
+type BusCounts struct {
+	Slot   uint32   `cbor:"1,keyasint"`
+	Counts []uint64 `cbor:"2,keyasint"` // by loader.Verdict; those of the layout that both have
 }
 
 // ErrMessage says that a message is none, or not one that may come here.

@@ -53,7 +53,7 @@ func exampleState() State {
 			Offline: &vault.Handover{Value: 8, Next: &vault.HandoverFile{Sealed: []byte{8}}},
 		},
 		Live: []LiveEpoch{{Number: 3, Age: 4, Promoted: 5, Frames: 6, Failed: 7}}, Streams: []Stream{{1, 2, 3}},
-		Fault: 2, Manager: "/run/notify", WatchdogUS: 5,
+		Faults: []byte{6}, Counted: []BusCounts{{1, []uint64{2, 3}}}, Manager: "/run/notify", WatchdogUS: 5,
 	}
 }
 

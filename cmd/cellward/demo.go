@@ -14,13 +14,22 @@ import (
 
 func newDemoCommand() *cobra.Command {
 	var opts demo.Options
+	var attacks string
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Run the whole line on this machine, in network namespaces of its own, and show what came through",
 		Long: `Run the whole line on this machine: two software TPMs, a CAN bus (vxcan, or a TUN device where the kernel has no CAN),
 keys agreed between gateway and edge, and agent, edge and reader as processes of their own. Everything lives in network namespaces
 of its own and ends with the command. Needs root.`,
-		Args: cobra.NoArgs,
+		Example: `  cellward demo --attack
+  cellward demo --attack deletion,delay -o json`,
+		// The selection may stand behind the flag with a space between.
+		Args: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("attack") {
+				return cobra.MaximumNArgs(1)(cmd, args)
+			}
+			return cobra.NoArgs(cmd, args)
+		},
 	}
 	output := outputFlag(cmd, "text", "json")
 	f := cmd.Flags()
@@ -28,10 +37,20 @@ of its own and ends with the command. Needs root.`,
 	f.DurationVar(&opts.Duration, "duration", demo.DefaultDuration, "length of the simulated pack's run")
 	f.Uint64Var(&opts.Seed, "seed", 1, "seed of the simulated pack")
 	f.Float64Var(&opts.Speed, "speed", 1, "factor on the pace of the time stamps; 0 sends as fast as it goes")
-	f.BoolVar(&opts.Attack, "attack", false, "put an attacker on the bus who adds frames on protected identifiers")
+	f.StringVar(&attacks, "attack", "", "put an attacker on the bus: insertion (without a value), deletion, delay, or several with commas")
+	f.Lookup("attack").NoOptDefVal = demo.Insertion
 	f.StringVar(&opts.Policy, "policy", "", "policy document (default: the built-in one)")
 	f.StringVar(&opts.Binding, "binding", "", "binding document with one node (default: made from the log)")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			attacks = args[0]
+		}
+		if attacks != "" {
+			var err error
+			if opts.Attacks, err = demo.ParseAttacks(attacks); err != nil {
+				return usageError{err}
+			}
+		}
 		if !demo.Inside() {
 			return demo.Outside(cmd.Context(), os.Args[1:], cmd.OutOrStdout(), cmd.ErrOrStderr())
 		}

@@ -59,7 +59,7 @@ func newCommand() *cobra.Command {
 	}
 	root.AddCommand(
 		newRunCommand(), newSealCommand(), newReadCommand(), newDemoCommand(), newKeysCommand(), newPolicyCommand(), newApplyCommand(),
-		newStatusCommand(), newWatchCommand(), newEventsCommand(), newDoctorCommand(), newDetachCommand(), newVersionCommand(),
+		newStatusCommand(), newWatchCommand(), newEventsCommand(), newFaultCommand(), newDoctorCommand(), newDetachCommand(), newVersionCommand(),
 	)
 	markUsage(root)
 	return root

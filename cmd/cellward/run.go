@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -32,7 +31,6 @@ func (d *documents) load() (*policy.Set, error) { return policy.Load(d.policy, d
 
 func newRunCommand() *cobra.Command {
 	var docs documents
-	var every time.Duration
 	var engine, hook, user string
 	var all, upgrade, unlessSame, background bool
 	var seccomp privilege.Enforcement
@@ -43,7 +41,8 @@ func newRunCommand() *cobra.Command {
 		Long: `Run the gateway's agent: attach the filter to the binding's interfaces, verify what it lets through, and publish accepted samples
 in the shared-memory ring. Ends cleanly on SIGTERM and SIGINT; the filter stays attached, so protected identifiers stay closed, and
 what comes in meanwhile is taken by the next run. SIGHUP makes it read its documents again and go on by them, see apply; what would
-need --confirm there is refused. Security events go to stderr as JSON lines, one per kind and interval.
+need --confirm there is refused. Security events go where the binding says
+(spec.events; else to stderr as JSON lines), and into the event log in the state folder, see events. The agent's own log goes to stderr.
 
 With --upgrade it takes over from the agent that runs: no frame is lost and none is published twice, and that one ends. If anything fails
 before, that one goes on as if nothing had been. Only root may. Without --upgrade a second agent refuses to start.
@@ -53,7 +52,6 @@ its system calls. Documents, state or sockets that somebody else could have writ
 		Args: cobra.NoArgs,
 	}
 	docs.flags(cmd)
-	cmd.Flags().DurationVar(&every, "report-every", 10*time.Second, "interval of the lines about refused frames")
 	cmd.Flags().StringVar(&engine, "engine", "", "AEAD engine to use (default: the fastest of this CPU that passes its tests)")
 	cmd.Flags().StringVar(&hook, "hook", "", "hook to attach by: tcx_ingress or clsact_ingress (default: what is attached already, else tcx where the kernel has it)")
 	cmd.Flags().BoolVar(&all, "require-interfaces", false, "end if an interface is missing at the start, which leaves the others open as well")
@@ -99,7 +97,7 @@ its system calls. Documents, state or sockets that somebody else could have writ
 			Documents: agent.DocumentPaths{Policy: docs.policy, Binding: docs.binding}, Reload: reload,
 			Metrics: metrics.Serve(metrics.Options{Listen: scrape, Build: agent.Build(), Log: log}),
 			Hook:    hook, RequireInterfaces: all, Upgrade: upgrade, UnlessSame: unlessSame,
-			Set: set, Log: log, ReportEvery: every, Engine: engine, Version: agent.Build().Version, Notify: manager,
+			Set: set, Log: log, Events: os.Stderr, Engine: engine, Version: agent.Build().Version, Notify: manager,
 			Privileges: privileges,
 		})
 	}

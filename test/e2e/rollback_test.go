@@ -42,6 +42,10 @@ func copyState(t *testing.T, from, to string) {
 		if f.Name() == "lock" {
 			continue
 		}
+		if f.IsDir() {
+			copyState(t, filepath.Join(from, f.Name()), filepath.Join(to, f.Name()))
+			continue
+		}
 		b, err := os.ReadFile(filepath.Join(from, f.Name()))
 		if err != nil {
 			t.Fatal(err)

@@ -458,12 +458,26 @@ func (l *Log) Settle(final bool) error {
 // the first.
 func (l *Log) Head() (h Head, ok bool) { return l.head, l.head.Seq > 0 }
 
-// Close signs a last head, which says that the log ends there in order, and closes the log.
+// SetGeneration sets Options.Generation for the heads to come.
+func (l *Log) SetGeneration(g uint64) { l.o.Generation = g }
+
+// Seal signs a last head, which says that the log ends there in order, and makes it durable. What is appended behind it is sealed by Close.
+func (l *Log) Seal() error {
+	switch {
+	case l.f == nil:
+		return ErrClosed
+	case l.head.Closed && l.since == 0:
+		return nil // by the last line
+	}
+	return errors.Join(l.sign(true), l.sync())
+}
+
+// Close seals the log and closes it.
 func (l *Log) Close() error {
 	if l.f == nil {
 		return nil
 	}
-	return errors.Join(l.sign(true), l.sync(), l.release())
+	return errors.Join(l.Seal(), l.release())
 }
 
 func (l *Log) release() error {

@@ -2,6 +2,14 @@
 
 package kind
 
+import (
+	"errors"
+	"fmt"
+)
+
+// ErrName says that a text names no kind, or no cause.
+var ErrName = errors.New("no such name")
+
 // Cause says what an event proves, and so which fault it speaks for.
 type Cause uint8
 
@@ -44,3 +52,13 @@ func ParseCause(s string) (Cause, bool) {
 
 // MarshalText implements [encoding.TextMarshaler].
 func (c Cause) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (c *Cause) UnmarshalText(text []byte) error {
+	v, ok := ParseCause(string(text))
+	if !ok {
+		return fmt.Errorf("%w: cause %q", ErrName, text)
+	}
+	*c = v
+	return nil
+}

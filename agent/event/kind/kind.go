@@ -5,6 +5,7 @@ package kind
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 )
 
 // Kind is what an event reports. New kinds go to the end: the numbers are part of frames on the bus.
@@ -263,6 +264,16 @@ func (k Kind) MessageID() string {
 
 // MarshalText implements [encoding.TextMarshaler].
 func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (k *Kind) UnmarshalText(text []byte) error {
+	v, ok := Parse(string(text))
+	if !ok {
+		return fmt.Errorf("%w: kind %q", ErrName, text)
+	}
+	*k = v
+	return nil
+}
 
 // Parse reads the name of a kind.
 func Parse(name string) (Kind, bool) {

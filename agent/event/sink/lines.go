@@ -54,7 +54,11 @@ type File struct {
 	path  string
 	lines *Lines
 	f     *os.File
+	owner *[2]int // user and group of a file that root makes; nil: root's
 }
+
+// GiveTo makes the file, where root makes it, another user's: whom the process is about to become.
+func (f *File) GiveTo(uid, gid int) { f.owner = &[2]int{uid, gid} }
 
 // NewFile makes a File. The file is opened, and made with mode 0600, at the first Write.
 func NewFile(path string, e encode.Encoding) *File {
@@ -89,7 +93,15 @@ func (f *File) open() error {
 		}
 	}
 	// Not blocking, so that a FIFO in the file's place fails instead of waiting; no link, so that nobody leads us elsewhere.
-	file, err := os.OpenFile(f.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	const flags = os.O_WRONLY | os.O_APPEND | os.O_CREATE | unix.O_NOFOLLOW | unix.O_NONBLOCK
+	file, err := os.OpenFile(f.path, flags|os.O_EXCL, 0o600)
+	if err == nil && f.owner != nil && os.Geteuid() == 0 {
+		if err = file.Chown(f.owner[0], f.owner[1]); err != nil {
+			err = errors.Join(err, file.Close())
+		}
+	} else if errors.Is(err, fs.ErrExist) {
+		file, err = os.OpenFile(f.path, flags, 0o600)
+	}
 	if err != nil {
 		return fmt.Errorf("open event file: %w", err)
 	}
