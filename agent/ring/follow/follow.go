@@ -65,14 +65,20 @@ func Run(ctx context.Context, cfg Config) (Stats, error) {
 	if err != nil {
 		return Stats{}, err
 	}
+	f := &follower{cfg: cfg, out: out, clock: ring.NewClock()}
 	r, err := ring.Dial(ctx, cfg.Socket, ring.Options{From: cfg.From, Reconnect: cfg.Reconnect})
-	if err != nil {
+	switch {
+	case err == nil:
+		defer func() { _ = r.Close() }()
+		f.reader = r
+		err = f.run(ctx)
+		f.stats.Missed, f.stats.Reconnects, f.stats.Latency = r.Missed(), r.Reconnects(), f.latency.summary()
+	case ctx.Err() == nil:
 		return Stats{}, err
+	default:
+		// The context has ended while the ring was asked for. That is an end like any other: nothing was read.
+		err = nil
 	}
-	defer func() { _ = r.Close() }()
-	f := &follower{cfg: cfg, reader: r, out: out, clock: ring.NewClock()}
-	err = f.run(ctx)
-	f.stats.Missed, f.stats.Reconnects, f.stats.Latency = r.Missed(), r.Reconnects(), f.latency.summary()
 	if cfg.Stats {
 		err = errors.Join(err, f.report())
 	}

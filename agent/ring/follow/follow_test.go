@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -203,6 +204,41 @@ func TestGone(t *testing.T) {
 	}
 	if _, err := Run(context.Background(), Config{Socket: g.path, Out: &bytes.Buffer{}}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no producer: %v", err)
+	}
+}
+
+// TestEndWhileConnecting: the end of the context is no error either while the server has said nothing yet, nor before the beginning; the
+// counts are written all the same.
+func TestEndWhileConnecting(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	silent, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	for name, accepted := range map[string]bool{"before the beginning": false, "silent server": true} {
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		if !accepted {
+			cancel()
+		}
+		var stderr bytes.Buffer
+		done := make(chan error, 1)
+		go func() {
+			_, err := Run(ctx, Config{Socket: path, Stats: true, Out: &bytes.Buffer{}, Err: &stderr})
+			done <- err
+		}()
+		if accepted {
+			c, err := silent.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			cancel()
+		}
+		if err := <-done; err != nil || !strings.HasPrefix(stderr.String(), "read 0, written 0, ") {
+			t.Errorf("%s: %v, %q", name, err, stderr.String())
+		}
 	}
 }
 
