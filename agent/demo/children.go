@@ -189,9 +189,6 @@ func (p *Process) Signal(s os.Signal) error {
 	return nil
 }
 
-// Messages returns the last of what the process has written to stderr.
-func (p *Process) Messages() string { return p.errs.String() }
-
 // Kill ends the process at once (SIGKILL) and waits until it is gone.
 func (p *Process) Kill() {
 	_ = p.cmd.Process.Kill() // it may have ended by itself

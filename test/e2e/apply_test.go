@@ -384,7 +384,7 @@ func TestApplyUnderLoad(t *testing.T) {
 func running(t *testing.T, p *demo.Process) (messages string) {
 	t.Helper()
 	until(t, "the agent's word that it runs", func() bool {
-		messages = p.Messages()
+		messages = p.Log()
 		return strings.Contains(messages, `"agent is running"`)
 	})
 	return messages
@@ -439,7 +439,7 @@ func (p *papers) refusals(gateway *demo.Process) {
 	if after := shape(p.status()); after != before {
 		p.t.Errorf("refused documents have changed the agent from\n%sto\n%s", before, after)
 	}
-	if m := gateway.Messages(); !strings.Contains(m, `"documents_refused"`) {
+	if m := gateway.Log(); !strings.Contains(m, `"documents_refused"`) {
 		p.t.Error("the log does not name the refusal")
 	}
 }

@@ -124,7 +124,7 @@ func TestUpgrades(t *testing.T) {
 // paused returns for how many µs the data path of an agent stood still that has handed over, as it says itself.
 func paused(t *testing.T, p *demo.Process) int64 {
 	t.Helper()
-	for line := range strings.Lines(p.Messages()) {
+	for line := range strings.Lines(p.Log()) {
 		var e struct {
 			Event  string `json:"event"`
 			Paused int64  `json:"paused_us"`
@@ -133,7 +133,7 @@ func paused(t *testing.T, p *demo.Process) int64 {
 			return e.Paused
 		}
 	}
-	t.Fatalf("the agent before says nothing of an upgrade: %s", p.Messages())
+	t.Fatalf("the agent before says nothing of an upgrade: %s", p.Log())
 	return 0
 }
 

@@ -192,7 +192,7 @@ func (x *traffic) stillThere() bool {
 	x.t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); x.gateway.Running(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			x.t.Fatalf("the agent neither goes on nor ends: %s", x.gateway.Messages())
+			x.t.Fatalf("the agent neither goes on nor ends: %s", x.gateway.Log())
 		}
 		raw, _, err := control.OpenStream(x.t.Context(), x.ControlSocket(), control.UpgradePath)
 		if err != nil {
@@ -306,7 +306,7 @@ func TestSuccessorFails(t *testing.T) {
 		} else {
 			// On a busy machine that is never late enough.
 			until(t, "the successor to its take-over", func() bool {
-				return !x.gateway.Running() || strings.Contains(x.gateway.Messages(), `"upgraded"`)
+				return !x.gateway.Running() || strings.Contains(x.gateway.Log(), `"upgraded"`)
 			})
 			time.Sleep(time.Duration(rand.IntN(20)) * time.Millisecond)
 		}
@@ -415,9 +415,9 @@ func TestPredecessorKilled(t *testing.T) {
 		var status agent.Status
 		for deadline := time.Now().Add(20 * time.Second); p.Running() && status.PID == 0; time.Sleep(5 * time.Millisecond) {
 			if time.Now().After(deadline) {
-				t.Fatalf("the successor of a killed agent neither runs nor ends: %s", p.Messages())
+				t.Fatalf("the successor of a killed agent neither runs nor ends: %s", p.Log())
 			}
-			if strings.Contains(p.Messages(), `"taken_over"`) || strings.Contains(p.Messages(), `"agent is running"`) {
+			if strings.Contains(p.Log(), `"taken_over"`) || strings.Contains(p.Log(), `"agent is running"`) {
 				status, _ = x.Status(t.Context())
 			}
 		}
