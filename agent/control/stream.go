@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cellward/cellward/agent/sockfile"
 	"golang.org/x/sys/unix"
 )
 
@@ -156,7 +157,7 @@ func readHead(r io.Reader) ([]byte, error) {
 
 // HandOver returns the listening socket for a server in another process. The caller closes it.
 func (s *Server) HandOver() (*os.File, error) {
-	f, err := s.listener.File()
+	f, err := sockfile.Dup(s.listener, s.path)
 	if err != nil {
 		return nil, fmt.Errorf("hand over control socket: %w", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 
+	"github.com/cellward/cellward/agent/sockfile"
 	"golang.org/x/sys/unix"
 )
 
@@ -24,7 +25,7 @@ func (s *Server) Followers(most int) (files []*os.File, err error) {
 		if !c.follows || len(files) == most {
 			continue
 		}
-		f, err := conn.File()
+		f, err := sockfile.Dup(conn, "reader of ring")
 		if err != nil {
 			for _, f := range files {
 				_ = f.Close()

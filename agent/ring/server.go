@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cellward/cellward/agent/sockfile"
 	"golang.org/x/sys/unix"
 )
 
@@ -121,7 +122,7 @@ func Serve(p *Producer, cfg ServerConfig) (*Server, error) {
 
 // HandOver returns the listening socket for a server in another process (ServerConfig.Listener). The caller closes it.
 func (s *Server) HandOver() (*os.File, error) {
-	f, err := s.listener.File()
+	f, err := sockfile.Dup(s.listener, s.cfg.Socket)
 	if err != nil {
 		return nil, fmt.Errorf("hand over socket of ring: %w", err)
 	}
