@@ -7,8 +7,8 @@ package strict
 import (
 	"encoding/json"
 	"errors"
-	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -126,7 +126,7 @@ func TestFlags(t *testing.T) {
 	}
 }
 
-// TestEnvironment looks for what the program reads of its environment: the service manager's socket, also for a successor; which side
+// TestEnvironment looks for what the program, with all packages of the project that it is made of, reads of its environment: the service manager's socket, also for a successor; which side
 // of a demonstration it is; whether a terminal has UTF-8; how many threads there may be.
 func TestEnvironment(t *testing.T) {
 	known := map[string]bool{
@@ -134,25 +134,29 @@ func TestEnvironment(t *testing.T) {
 		"agent/watch/run.go": true, "crypto/secretmem/collect_plain.go": true,
 	}
 	call := regexp.MustCompile(`\bos\.(Getenv|LookupEnv|Environ|ExpandEnv)\(|\b(unix|syscall)\.(Getenv|Environ)\(`)
+	list := exec.Command("go", "list", "-deps", "-f", "{{if .Module}}{{if .Module.Main}}{{$dir := .Dir}}{{range .GoFiles}}{{$dir}}/{{.}}\n{{end}}{{end}}{{end}}", "./cmd/cellward")
+	list.Dir = "../.."
+	out, err := list.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := filepath.Abs(list.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
 	files := 0
-	for _, dir := range []string{"agent", "cmd", "crypto", "loader", "replay"} {
-		err := filepath.WalkDir(filepath.Join("..", "..", dir), func(path string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
-				return err
-			}
-			files++
-			b, err := os.ReadFile(path)
-			if err != nil {
-				return err
-			}
-			name := filepath.ToSlash(strings.TrimPrefix(path, "../../"))
-			if call.Match(b) && !known[name] {
-				t.Errorf("%s reads the environment", name)
-			}
-			return nil
-		})
+	for path := range strings.FieldsSeq(string(out)) {
+		b, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
+		}
+		name, err := filepath.Rel(root, path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files++
+		if call.Match(b) && !known[filepath.ToSlash(name)] {
+			t.Errorf("%s reads the environment", name)
 		}
 	}
 	if files < 100 {
