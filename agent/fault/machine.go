@@ -115,7 +115,7 @@ type Machine struct {
 	// absent are raised and latched faults of sources that the binding does not have.
 	absent []storedFault
 	out    []Transition
-	dirty   bool
+	dirty  bool
 }
 
 // New makes the machine of an installation: the sources and the escalation of its binding, the sensitivities of its policy.
