@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -43,7 +44,12 @@ func openDestinations(b *policy.Binding, p *Privileges, stderr io.Writer) (queue
 		if err != nil {
 			return queues, err
 		}
-		queues = append(queues, sink.New(w, sink.Options{Name: destinationName(&d)}))
+		// One destination may be there twice, in two encodings.
+		name := destinationName(&d)
+		for n := 2; slices.ContainsFunc(queues, func(q *sink.Queue) bool { return q.Stats().Name == name }); n++ {
+			name = fmt.Sprintf("%s (%d)", destinationName(&d), n)
+		}
+		queues = append(queues, sink.New(w, sink.Options{Name: name}))
 	}
 	return queues, nil
 }

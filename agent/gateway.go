@@ -81,7 +81,9 @@ func RunGateway(ctx context.Context, opts Options) (err error) {
 	}
 	s, err := openChecked(ctx, &opts)
 	if err != nil {
+		opts.Before = append(opts.Before, event.Record{Kind: kind.ClosedWithoutState, Detail: err.Error()})
 		if errors.Is(err, vault.ErrGeneration) {
+			opts.Before = append(opts.Before, event.Record{Kind: kind.StateRefused, Detail: err.Error()})
 			opts.Log.Error("state folder is a copy of an earlier time and is refused", "event", "state_refused", "error", err.Error())
 		}
 		// Another agent that holds the lock has attached the filter itself.
@@ -95,9 +97,22 @@ func RunGateway(ctx context.Context, opts Options) (err error) {
 		// It ends all the same, and whoever keeps it running starts it anew: that closes what has appeared since, and finds a
 		// state that has been put right or a TPM that has come late, which a process that stays would have to look for.
 		opts.Log.Warn("protected identifiers are closed, and nothing is verified", "event", "closed_without_state", "absent", absent)
-		return err
+		return errors.Join(err, tellBefore(opts))
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	opts.Store, opts.Station = NewStore(s.Epochs, s.Offline), s
 	return Run(ctx, opts)
+}
+
+// tellBefore sends the events of an agent that ends without having run. There is no log for them: its folder is part of the state.
+func tellBefore(opts Options) error {
+	opts.Upgrade = false
+	m, err := newMonitor(&opts)
+	if err != nil {
+		return fmt.Errorf("report why nothing is verified: %w", err)
+	}
+	for _, r := range opts.Before {
+		m.report(r)
+	}
+	return m.close()
 }

@@ -204,7 +204,9 @@ func (s *succession) layOut() error {
 	}
 	a.core.notes = a.monitor.table()
 	a.core.dirty = len(refused) > 0
-	a.core.carryOn(&s.state)
+	if err := a.core.carryOn(&s.state); err != nil {
+		return err
+	}
 	if err := a.monitor.adopt(s.state.Faults); err != nil {
 		return err
 	}
@@ -213,7 +215,7 @@ func (s *succession) layOut() error {
 }
 
 // carryOn takes up what the predecessor has seen and the tables do not say.
-func (c *core) carryOn(from *takeover.State) {
+func (c *core) carryOn(from *takeover.State) error {
 	now := bootTime()
 	for _, n := range c.nodes {
 		for _, l := range n.live {
@@ -233,13 +235,20 @@ func (c *core) carryOn(from *takeover.State) {
 	}
 	for i, t := range c.streams {
 		c.ceilings.wanted[i] = c.state.Ceilings[t.ID]
-		if x, ok := byID[t.ID]; ok && x.Epoch > t.epoch {
+		x, ok := byID[t.ID]
+		if ok && x.Epoch > t.epoch {
 			t.epoch, t.lowest = x.Epoch, x.Lowest
 		} else if ok && x.Epoch == t.epoch {
 			t.lowest = min(t.lowest, x.Lowest)
 		}
+		if ok {
+			if err := t.times.Restore(x.Times, now); err != nil {
+				return fmt.Errorf("take over stream %d: %w", t.ID, err)
+			}
+		}
 	}
 	c.ceilings.settled(c.ceilings.wanted)
+	return nil
 }
 
 // run is the agent, from Taken on. Nobody else runs any more, so whatever fails now ends the agent as it would any.

@@ -8,7 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cellward/cellward/agent/detect"
 	"github.com/cellward/cellward/agent/epoch"
+	"github.com/cellward/cellward/agent/event/kind"
 	"github.com/cellward/cellward/agent/takeover"
 )
 
@@ -36,7 +38,7 @@ func TestCarryOn(t *testing.T) {
 		}
 	}
 	for _, x := range first.streams {
-		state.Streams = append(state.Streams, takeover.Stream{ID: x.ID, Epoch: x.epoch + 1, Lowest: 7})
+		state.Streams = append(state.Streams, takeover.Stream{ID: x.ID, Epoch: x.epoch + 1, Lowest: 7, Times: x.times.Snapshot()})
 	}
 	e, err := r.state.Encode()
 	if err != nil {
@@ -51,7 +53,9 @@ func TestCarryOn(t *testing.T) {
 	if refused, err := next.resume(r.state, r.set, false, r.now, time.Now().UnixNano(), int64(hardLimit(r.set))); err != nil || len(refused) > 0 {
 		t.Fatal(refused, err)
 	}
-	next.carryOn(&state)
+	if err := next.carryOn(&state); err != nil {
+		t.Fatal(err)
+	}
 	l, was := next.nodes[0].live[0], first.nodes[0].live[0]
 	if got := l.age(a.now(), time.Now().UnixNano()); got < 1e12 {
 		t.Errorf("key is %d ns old, has been more than 1000 s", got)
@@ -69,6 +73,20 @@ func TestCarryOn(t *testing.T) {
 		if x.window.Highest() != first.streams[i].window.Highest() {
 			t.Errorf("stream %d: highest %d", x.ID, x.window.Highest())
 		}
+		if x.times.Seen() != first.streams[i].times.Seen() {
+			t.Errorf("stream %d was heard at %d, not at %d", x.ID, first.streams[i].times.Seen(), x.times.Seen())
+		}
+	}
+	// A node that has gone silent is silent for the next agent, too.
+	next.notes = r.notes
+	r.told()
+	next.overdue(a.now(), func(uint8) bool { return true })
+	if got := r.told(kind.Silence); len(got) == 0 {
+		t.Error("nobody is missed")
+	}
+	state.Streams[0].Times = []byte{1}
+	if err := next.carryOn(&state); !errors.Is(err, detect.ErrSnapshot) {
+		t.Errorf("times that are none: %v", err)
 	}
 }
 

@@ -42,6 +42,8 @@ type keyManager struct {
 	unclosed bool
 	// over says that another process goes on with the keys.
 	over bool
+	// answers are replies that have brought an epoch since this process began, the latest last.
+	answers []answer
 }
 
 // manageKeys starts to serve requests about keys.
@@ -200,6 +202,14 @@ func (m *keyManager) accept(reply []byte) (_ *agree.Accepted, err error) {
 		set, pending = a.opts.Set, slices.Clone(a.state.Offers)
 		return nil
 	})
+	taken := false
+	defer func() {
+		if taken {
+			m.answered(set, reply)
+		} else {
+			m.refusedReply(set, reply, err)
+		}
+	}()
 	answered, err := agree.Match(set, pending, m.station.Public, reply)
 	if err != nil {
 		return nil, err
@@ -227,6 +237,7 @@ func (m *keyManager) accept(reply []byte) (_ *agree.Accepted, err error) {
 	if err := m.between(func(a *Agent) error { return a.takeUp(name, e) }); err != nil {
 		return nil, fmt.Errorf("take up epoch %d of node %s: %w", e.Number, name, err)
 	}
+	taken = true
 	m.agent.log.Info("epoch is agreed and taken up", "event", "epoch_agreed", "node", name, "epoch", e.Number, "first_counter", e.Base)
 	m.agent.reportNode(kind.KeyAgreed, name, e.Number, e.Base)
 	m.unclosed = true

@@ -26,6 +26,7 @@ import (
 	"github.com/cellward/cellward/agent/control"
 	"github.com/cellward/cellward/agent/edge"
 	"github.com/cellward/cellward/agent/epoch"
+	"github.com/cellward/cellward/agent/event/kind"
 	"github.com/cellward/cellward/agent/policy"
 	"github.com/cellward/cellward/agent/station"
 	"github.com/cellward/cellward/crypto/aead"
@@ -127,6 +128,12 @@ func newGatewayRig(t *testing.T) *gatewayRig {
 		state: g.state, began: time.Now(),
 	}
 	g.agent = a
+	a.monitor = monitorOf(t, Options{Set: set})
+	t.Cleanup(func() {
+		if err := a.monitor.close(); err != nil {
+			t.Error(err)
+		}
+	})
 	g.now = a.now()
 	g.core = newCore(a.engine, set, dense(t, set), g.state, g.tables, g.sink)
 	a.core = g.core
@@ -162,6 +169,14 @@ func newGatewayRig(t *testing.T) *gatewayRig {
 	}
 	t.Cleanup(g.stop)
 	return g
+}
+
+// heard wants so many events of a kind since the rig was made.
+func (g *gatewayRig) heard(k kind.Kind, want uint64) {
+	g.t.Helper()
+	if e, _ := g.agent.monitor.status(); e.Counts[k.String()] != want {
+		g.t.Errorf("%s: %d events, want %d", k, e.Counts[k.String()], want)
+	}
 }
 
 // ask sends a request as the control socket does and decodes the answer.
@@ -319,6 +334,9 @@ func TestRotationOfARunningAgent(t *testing.T) {
 	if _, err := g.accept(reply); !errors.Is(err, agree.ErrNoOffer) {
 		t.Fatalf("a reply was taken twice: %v", err)
 	}
+	g.heard(kind.KeyAgreed, 2)
+	g.heard(kind.HandshakeFailed, 0)
+	g.heard(kind.OfferConflict, 0)
 	g.samples(first, 10) // what is still on its way under the old one
 	states := func() (all []string) {
 		for _, e := range g.agent.Keys().Nodes[0].Epochs {
@@ -727,6 +745,8 @@ func TestRolledBackNode(t *testing.T) {
 	if _, err := g.accept(g.enroll(o.Offer)); !errors.Is(err, epoch.ErrRollback) {
 		t.Fatal(err)
 	}
+	g.heard(kind.NodeRollbackProved, 1)
+	g.heard(kind.HandshakeFailed, 0)
 	if got := g.epochs(); !slices.Equal(got, []uint32{1}) {
 		t.Fatalf("epochs %v", got)
 	}

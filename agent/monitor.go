@@ -185,9 +185,11 @@ func (m *monitor) change(o *observed) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.now.collector.Flush()
-	if _, err := o.machine.Decode(m.now.machine.Encode(), bootTime()); err != nil {
+	absent, err := o.machine.Decode(m.now.machine.Encode(), bootTime())
+	if err != nil {
 		m.log.Error("faults could not be taken over", "event", "faults_refused", "error", err.Error())
 	}
+	m.warnAbsent(absent)
 	m.now, m.dirty = o, true
 }
 
@@ -288,10 +290,15 @@ func (m *monitor) loadFaults() error {
 		m.report(event.Record{Kind: kind.StateRefused, Detail: fmt.Sprintf("%s: %v", faultsFile, err)})
 		return nil
 	}
-	for _, name := range unknown {
-		m.log.Warn("fault of a source that the binding does not have is dropped", "event", "fault_dropped", "source", name)
-	}
+	m.warnAbsent(unknown)
 	return nil
+}
+
+// warnAbsent says which faults nobody sees under these documents.
+func (m *monitor) warnAbsent(sources []string) {
+	for _, name := range sources {
+		m.log.Warn("fault is of a source that the binding does not have: it stands again when the source comes back", "event", "fault_absent", "source", name)
+	}
 }
 
 // saveFaults stores the faults if they have changed.

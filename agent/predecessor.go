@@ -295,7 +295,7 @@ func (a *Agent) portable() (_ *takeover.State, err error) {
 		}
 	}
 	for _, t := range a.core.streams {
-		s.Streams = append(s.Streams, takeover.Stream{ID: t.ID, Epoch: t.epoch, Lowest: t.lowest})
+		s.Streams = append(s.Streams, takeover.Stream{ID: t.ID, Epoch: t.epoch, Lowest: t.lowest, Times: t.times.Snapshot()})
 	}
 	return s, nil
 }

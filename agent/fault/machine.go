@@ -51,7 +51,7 @@ var (
 // Transition is a change of one fault, or further evidence for one that stands (From and To are the same then).
 type Transition struct {
 	Kind     kind.Kind // fault_...; kind.None for suspicion that went away
-	Source   int       // position in the binding's list
+	Source   int       // position in the binding's list; -1: it does not have the source
 	Name     string    // of the source
 	Cause    kind.Cause
 	From, To State
@@ -62,8 +62,12 @@ type Transition struct {
 
 // Record returns the transition as an event, to be reported. The time on the wall clock is left to whoever reports it.
 func (t *Transition) Record() event.Record {
+	subject := event.Subject{} // the gateway
+	if t.Source >= 0 {
+		subject = event.Source(t.Source)
+	}
 	return event.Record{
-		Kind: t.Kind, Subject: event.Source(t.Source), Count: 1, First: event.Instant{Boot: t.At}, Last: event.Instant{Boot: t.At},
+		Kind: t.Kind, Subject: subject, Count: 1, First: event.Instant{Boot: t.At}, Last: event.Instant{Boot: t.At},
 		Fault: &event.Fault{
 			From: t.From.String(), To: t.To.String(), Cause: t.Cause, Sources: []string{t.Name}, Advice: Advice, Reason: t.Reason,
 			Evidence: t.Evidence,
@@ -108,8 +112,10 @@ type Machine struct {
 	now     int64
 	index   int64 // of the present interval
 	sources []source
-	out     []Transition
-	dirty   bool
+	// absent are raised and latched faults of sources that the binding does not have.
+	absent []storedFault
+	out    []Transition
+	dirty  bool
 }
 
 // New makes the machine of an installation: the sources and the escalation of its binding, the sensitivities of its policy.
@@ -295,7 +301,7 @@ func (m *Machine) evidence(t *track) []event.Evidence {
 	return all
 }
 
-// Clear clears the faults of a source, latched ones too, or of all sources for "". Suspicion goes as well. The reason is part of the
+// Clear clears the faults of a source, latched ones too, or of all sources for "", also such that the binding does not have. Suspicion goes as well. The reason is part of the
 // record. Evidence that goes on raises the fault anew.
 func (m *Machine) Clear(name, reason string, now int64) ([]Transition, error) {
 	if !goodReason(reason) {
@@ -326,6 +332,18 @@ func (m *Machine) Clear(name, reason string, now int64) ([]Transition, error) {
 		}
 		clear(m.sources[i].interval[:])
 	}
+	m.absent = slices.DeleteFunc(m.absent, func(f storedFault) bool {
+		if name != "" && f.Source != name {
+			return false
+		}
+		t, c, err := f.track(now)
+		if err != nil {
+			return false // it was looked at when it came
+		}
+		found, cleared, m.dirty = true, true, true
+		m.out = append(m.out, Transition{Kind: kind.FaultCleared, Source: -1, Name: f.Source, Cause: c, From: t.state, To: OK, At: m.now, Reason: reason})
+		return true
+	})
 	switch {
 	case !found:
 		return passed, fmt.Errorf("%w: %q", ErrSource, name)

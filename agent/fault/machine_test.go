@@ -359,6 +359,43 @@ func TestProperties(t *testing.T) {
 	})
 }
 
+// TestAbsentSource takes a source out of the binding and back in again: its fault stands as it did, unless it was cleared meanwhile.
+func TestAbsentSource(t *testing.T) {
+	d := directory(t)
+	m := New(d)
+	_, slot := sourceOf(t, d, "pack_current")
+	m.Take(fact(kind.Downgrade, event.Stream(slot), 1, second))
+	state := string(m.Encode())
+	gone := New(d)
+	if absent, err := gone.Decode([]byte(strings.Replace(state, "pack_current", "gone", 1)), 0); err != nil || fmt.Sprint(absent) != "[gone]" {
+		t.Fatal(absent, err)
+	}
+	if gone.State() != OK || len(gone.Views()) != 0 {
+		t.Errorf("%v, %v", gone.State(), gone.Views())
+	}
+	back := New(d)
+	if absent, err := back.Decode([]byte(strings.Replace(string(gone.Encode()), "gone", "pack_current", 1)), 0); err != nil || absent != nil {
+		t.Fatal(absent, err)
+	}
+	if string(back.Encode()) != state {
+		t.Errorf("%s, was %s", back.Encode(), state)
+	}
+	if _, err := gone.Clear("nothing", "why", second); !errors.Is(err, ErrSource) {
+		t.Error(err)
+	}
+	all, err := gone.Clear("gone", "source was replaced", second)
+	if err != nil || !gone.Dirty() {
+		t.Fatal(err)
+	}
+	want(t, all, kind.FaultCleared)
+	if r := all[0].Record(); r.Fault.From != Latched.String() || r.Fault.Sources[0] != "gone" || r.Subject != (event.Subject{}) {
+		t.Errorf("%+v", r)
+	}
+	if strings.Contains(string(gone.Encode()), "gone") {
+		t.Error("cleared, and still there")
+	}
+}
+
 func TestDecodeRefused(t *testing.T) {
 	d := directory(t)
 	m := New(d)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/cellward/cellward/agent/event/kind"
 )
@@ -65,6 +66,7 @@ func (m *Machine) Encode() []byte {
 			s.Faults = append(s.Faults, f)
 		}
 	}
+	s.Faults = append(s.Faults, m.absent...)
 	m.dirty = false
 	b, err := json.Marshal(s)
 	if err != nil {
@@ -74,7 +76,8 @@ func (m *Machine) Encode() []byte {
 }
 
 // Decode puts a new machine into an encoded state; the time that has passed since counts as none. Faults of sources that the
-// binding does not name any more are left out, and returned. After an error the machine is as it was.
+// binding does not name are kept, so that they stand again when it does, and their sources returned: who can bring documents clears
+// nothing by them. Suspicion of such sources is left out. After an error the machine is as it was.
 func (m *Machine) Decode(b []byte, now int64) (unknown []string, err error) {
 	if len(b) > MaxState {
 		return nil, fmt.Errorf("%w: %d bytes", ErrState, len(b))
@@ -97,6 +100,7 @@ func (m *Machine) Decode(b []byte, now int64) (unknown []string, err error) {
 	}
 	type place struct{ source, cause int }
 	tracks := make(map[place]track)
+	var absent []storedFault
 	for _, f := range s.Faults {
 		t, c, err := f.track(now)
 		if err != nil {
@@ -104,7 +108,12 @@ func (m *Machine) Decode(b []byte, now int64) (unknown []string, err error) {
 		}
 		i, ok := index[f.Source]
 		if !ok {
-			unknown = append(unknown, f.Source)
+			if slices.ContainsFunc(absent, func(x storedFault) bool { return x.Source == f.Source && x.Cause == f.Cause }) {
+				return nil, fmt.Errorf("%w: %s of source %q twice", ErrState, c, f.Source)
+			}
+			if t.state >= Raised {
+				absent, unknown = append(absent, f), append(unknown, f.Source)
+			}
 			continue
 		}
 		at := place{i, int(c - firstCause)}
@@ -117,6 +126,7 @@ func (m *Machine) Decode(b []byte, now int64) (unknown []string, err error) {
 		t.rule = m.sources[at.source].tracks[at.cause].rule
 		m.sources[at.source].tracks[at.cause] = t
 	}
+	m.absent = absent
 	m.now = max(m.now, now)
 	m.index = m.now / m.length
 	return unknown, nil

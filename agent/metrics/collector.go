@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/cellward/cellward/agent"
+	"github.com/cellward/cellward/agent/event/kind"
 	"github.com/cellward/cellward/agent/ring"
 	"github.com/cellward/cellward/loader"
 )
@@ -101,6 +102,34 @@ func (c *Collector) agent(m sender, s *agent.Status) {
 	m.send(fault, flag(s.Ring.Fault == ring.FaultRaised.String() || s.Ring.Fault == ring.FaultLatched.String()))
 	m.oneOf(faultState, s.Ring.Fault, faultStates())
 	m.send(faultChanges, float64(s.Ring.FaultChanges))
+	faults(m, s)
+}
+
+// faults sends what is known of events, and which sources cannot be trusted. Kinds are a fixed list, destinations and sources those of the
+// binding.
+func faults(m sender, s *agent.Status) {
+	raised := make(map[string]bool)
+	for i := range s.Streams {
+		if source := s.Streams[i].Source; source != "" {
+			raised[source] = false
+		}
+	}
+	for _, f := range s.Fault.Faults {
+		if _, known := raised[f.Name]; known && f.Advice != "" {
+			raised[f.Name] = true
+		}
+	}
+	for source, yes := range raised {
+		m.send(sourceFault, flag(yes), source)
+	}
+	for _, k := range kind.All() {
+		m.send(events, float64(s.Events.Counts[k.String()]), k.String())
+	}
+	for _, d := range s.Events.Destinations {
+		m.send(eventsDelivered, float64(d.Delivered), d.Name)
+		m.send(eventsWaiting, float64(d.Waiting), d.Name)
+		m.send(eventFailures, float64(d.Failures), d.Name)
+	}
 }
 
 func bus(m sender, i *agent.InterfaceStatus) {

@@ -6,5 +6,5 @@
 // Labels have values from the binding, from lists that are part of the program, and from the machine; none comes from a bus, so
 // nobody who can send frames can make a new time series.
 //
-// It may import agent, agent/control, agent/ring, loader, and the Prometheus client.
+// It may import agent, agent/control, agent/event/kind, agent/ring, loader, and the Prometheus client.
 package metrics

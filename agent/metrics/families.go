@@ -44,6 +44,12 @@ const (
 	fault
 	faultState
 	faultChanges
+	sourceFault
+	// Events since the agent began.
+	events
+	eventsDelivered
+	eventsWaiting
+	eventFailures
 	// Interfaces.
 	filterFrames
 	agentFrames
@@ -98,6 +104,11 @@ func families() []family {
 		fault:               {"fault", "1 while a security fault is raised or latched in the ring's fault word.", gauge, ""},
 		faultState:          {"fault_state", "State of the ring's fault word: 1 for the present one.", gauge, "state"},
 		faultChanges:        {"fault_changes_total", "Changes of the ring's fault word.", counter, ""},
+		sourceFault:         {"source_fault", "1 while a security fault of the source is raised or latched.", gauge, "source"},
+		events:              {"events_total", "Security events, by kind.", counter, "kind"},
+		eventsDelivered:     {"events_delivered_total", "Security events that a destination has taken.", counter, "destination"},
+		eventsWaiting:       {"events_waiting", "Security events that a destination has not taken yet.", gauge, "destination"},
+		eventFailures:       {"event_delivery_failures_total", "Attempts to deliver to a destination that failed.", counter, "destination"},
 		filterFrames:        {"filter_frames_total", "Frames that the filter has judged, by its verdict.", counter, "interface verdict"},
 		agentFrames:         {"agent_frames_total", "Candidates and start records that the agent has judged, by its verdict.", counter, "interface verdict"},
 		candidatesUsed:      {"candidate_ring_used_bytes", "Bytes in the candidate ring that the agent has not read.", gauge, "interface"},

@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/cellward/cellward/agent"
+	eventsink "github.com/cellward/cellward/agent/event/sink"
+	machine "github.com/cellward/cellward/agent/fault"
 	"github.com/cellward/cellward/agent/policy"
 	"github.com/cellward/cellward/agent/tooltest"
 	"github.com/cellward/cellward/loader"
@@ -36,6 +38,13 @@ func state() agent.Status {
 		Saves: agent.SaveStatus{Done: 5, Failed: 3, TPMErrors: 1},
 		Ring:  agent.RingStatus{Slots: 64, Published: 40, Fault: "latched", FaultChanges: 2, Served: 9, Unauthorized: 4, TooMany: 6},
 		Keys:  agent.KeyTimes{IntervalS: 86400, LimitS: 345600},
+		Fault: agent.Fault{State: "latched", Faults: []machine.View{
+			{Name: "pack_current", State: "latched", Advice: machine.Advice}, {Name: "soc", State: "suspect"},
+		}},
+		Events: agent.Events{
+			Counts:       map[string]uint64{"bad_tag": 12},
+			Destinations: []eventsink.Stats{{Name: "log", Offered: 12, Delivered: 11, Waiting: 1, Failures: 2}},
+		},
 		Interfaces: []agent.InterfaceStatus{{
 			Name: "can0", Slot: 1, RingUsed: 208, RingSize: 4096, Control: agent.ControlFill{Used: 8, Size: 1024}, Verdicts: verdicts,
 			Link: agent.LinkStatus{State: agent.LinkDown, Attached: true, Controller: "bus_off", Reattached: 7},
@@ -102,6 +111,13 @@ func TestExposition(t *testing.T) {
 		`cellward_fault 1`,
 		`cellward_fault_state{state="latched"} 1`,
 		`cellward_fault_state{state="ok"} 0`,
+		`cellward_source_fault{source="pack_current"} 1`,
+		`cellward_source_fault{source="soc"} 0`,
+		`cellward_events_total{kind="bad_tag"} 12`,
+		`cellward_events_total{kind="deletion"} 0`,
+		`cellward_events_delivered_total{destination="log"} 11`,
+		`cellward_events_waiting{destination="log"} 1`,
+		`cellward_event_delivery_failures_total{destination="log"} 2`,
 		`cellward_uptime_seconds 90`,
 	} {
 		if !strings.Contains(text, "\n"+want+"\n") {

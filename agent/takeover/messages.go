@@ -129,6 +129,8 @@ type Stream struct {
 	// Epoch is the newest one under which a frame has verified, Lowest its lowest counter.
 	Epoch  uint32 `cbor:"2,keyasint"`
 	Lowest uint64 `cbor:"3,keyasint"`
+	// Times are when its frames have come (detect.Stream).
+	Times []byte `cbor:"4,keyasint"`
 }
 
 // BusCounts are verdicts of the filter on a bus.

@@ -52,7 +52,7 @@ func exampleState() State {
 			Epochs:  &vault.Handover{Value: 7, File: &vault.HandoverFile{Sealed: []byte{9}, Key: [32]byte{1}}},
 			Offline: &vault.Handover{Value: 8, Next: &vault.HandoverFile{Sealed: []byte{8}}},
 		},
-		Live: []LiveEpoch{{Number: 3, Age: 4, Promoted: 5, Frames: 6, Failed: 7}}, Streams: []Stream{{1, 2, 3}},
+		Live: []LiveEpoch{{Number: 3, Age: 4, Promoted: 5, Frames: 6, Failed: 7}}, Streams: []Stream{{1, 2, 3, []byte{4}}},
 		Faults: []byte{6}, Counted: []BusCounts{{1, []uint64{2, 3}}}, Manager: "/run/notify", WatchdogUS: 5,
 	}
 }

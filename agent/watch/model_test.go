@@ -16,6 +16,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/cellward/cellward/agent"
+	"github.com/cellward/cellward/agent/event/kind"
+	"github.com/cellward/cellward/agent/fault"
 	"github.com/cellward/cellward/loader"
 )
 
@@ -217,6 +219,11 @@ func TestBanners(t *testing.T) {
 		{"", running(func(s *Snapshot) { s.Overview.Interfaces[0].Link = agent.LinkStatus{State: agent.LinkAbsent} })},
 		{"BUS can0 IS OPEN", running(func(s *Snapshot) { s.Overview.Interfaces[0].Link = agent.LinkStatus{State: agent.LinkDown} })},
 		{"BMS SECURITY FAULT (fault)", running(func(s *Snapshot) { s.Ring.Fault = "fault" })},
+		{"cells: bad_tag 12 deletion 3", running(func(s *Snapshot) {
+			s.Ring.Fault, s.Overview.Status.Fault.Faults = "fault", []fault.View{{Name: "cells", Advice: fault.Advice, Evidence: []fault.EvidenceView{
+				{Kind: kind.BadTag, Count: 12}, {Kind: kind.Deletion, Count: 3},
+			}}}
+		})},
 		{"BMS SECURITY FAULT (latched)", running(func(s *Snapshot) { s.Ring = Ring{}; s.Overview.Status.Ring.Fault = "latched" })},
 		{"SUSPECT", running(func(s *Snapshot) { s.Ring.Fault = "suspect" })},
 		{"STATE NOT WRITTEN: disk", running(func(s *Snapshot) { s.Overview.SaveError = "disk" })},

