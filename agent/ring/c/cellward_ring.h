@@ -212,8 +212,8 @@ CELLWARD_RING_DEF void cellward_ring_close(cellward_ring *ring);
  *	STALE        nothing came and the heartbeat is old, once for each such time span
  *	INTERRUPTED  and the other errors
  *
- * With options.reconnect the reader follows a producer that goes on in another ring, as at an upgrade of the agent: that
- * ring came before it had a sample, and reading begins at position 0.
+ * With options.reconnect the reader follows a producer that goes on in another ring, as at an upgrade of the agent:
+ *that ring came before it had a sample, and reading begins at position 0.
  *
  * Except after LAYOUT the reader goes on where it was. Allocates only when room grows.
  *
@@ -1813,8 +1813,9 @@ static int cellward_ring__take_interrupt(cellward_ring *ring)
 }
 
 /*
- * A server has nothing to say behind its hello but to whom it has told so (cellward_ring__follow), and then the ring with
- * which it goes on: either that or the end is the first thing to happen, and both say that this ring has its last sample.
+ * A server has nothing to say behind its hello but to whom it has told so (cellward_ring__follow), and then the ring
+ * with which it goes on: either that or the end is the first thing to happen, and both say that this ring has its last
+ * sample.
  */
 static void *cellward_ring__watch(void *argument)
 {
@@ -1849,7 +1850,8 @@ static void cellward_ring__start_watcher(cellward_ring *ring)
 static void cellward_ring__follow(cellward_ring *ring)
 {
 	if (ring->options.reconnect && ring->view.header.minor >= 1)
-		(void)!send(ring->connection, "F", 1, MSG_DONTWAIT | MSG_NOSIGNAL); /* a dead server is noticed elsewhere */
+		(void)!send(ring->connection, "F", 1,
+			    MSG_DONTWAIT | MSG_NOSIGNAL); /* a dead server is noticed elsewhere */
 }
 
 static void cellward_ring__drop_buffers(cellward_ring *ring)
@@ -1862,8 +1864,8 @@ static void cellward_ring__drop_buffers(cellward_ring *ring)
 }
 
 /*
- * Goes on with a ring that has come over the connection: RESTARTED, or OK when none has. It was sent before anything was
- * published in it, so all of it is this reader's.
+ * Goes on with a ring that has come over the connection: RESTARTED, or OK when none has. It was sent before anything
+ * was published in it, so all of it is this reader's.
  */
 static int cellward_ring__go_on(cellward_ring *ring)
 {
@@ -1904,9 +1906,9 @@ static void cellward_ring__disconnect(cellward_ring *ring)
 }
 
 /*
- * Whether the connection has ended, or another ring has come over it. The kernel closes a dead producer's socket after its
- * last store, and a producer has made its last store before another goes on for it: so what is in the memory once this has
- * been seen is all there will ever be.
+ * Whether the connection has ended, or another ring has come over it. The kernel closes a dead producer's socket after
+ * its last store, and a producer has made its last store before another goes on for it: so what is in the memory once
+ * this has been seen is all there will ever be.
  */
 static int cellward_ring__is_gone(cellward_ring *ring)
 {
