@@ -18,7 +18,7 @@ func kernels() []kernel {
 	if hasVAES256() {
 		k = append(k, kernel{
 			name: NameVAES256, expand: expandAMD64,
-			lanes: 2, open: openVAES256, seal: sealVAES256, tag: tagAESNI, crypt: cryptAESNI,
+			lanes: 2, open: openVAES256, seal: sealVAES256, tag: tagVAES256, crypt: cryptVAES256,
 		})
 	}
 	if hasAES() {
@@ -87,3 +87,9 @@ func openVAES256(ops *Op, groups int, aside *aside) (done, accepted int)
 
 //go:noescape
 func sealVAES256(ops *Op, groups int) (done int)
+
+//go:noescape
+func tagVAES256(slot *keySlot, record *byte, n int, write bool) (same bool)
+
+//go:noescape
+func cryptVAES256(slot *keySlot, record *byte, n int, dst *byte)
