@@ -140,7 +140,7 @@ func TestLayDownInOrderTwice(t *testing.T) {
 	padding := spdu.NewPaddingFD()
 	var whole, stopped int
 	for range 20000 {
-		const slots, stride = 80, 128
+		const slots, stride = BatchSize + 16, 128
 		memory := make([]uint64, slots*stride/8)
 		for i := range memory {
 			memory[i] = r.Uint64()
