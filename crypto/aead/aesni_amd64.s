@@ -319,9 +319,8 @@ done:
 
 #define NOHASH(frame, j, POWER)
 
-// REPORT reports on operation i, whose tag was right if X is zero, and leaves in BX where put stores, and in CX how much.
-// What is done is the same whatever the tag: the plaintext of a PDU that is refused is cleared in its registers, and the
-// zeros go aside, to the place that has Dst's offset in its page.
+// REPORT reports on operation i, whose tag was right if X is zero. It leaves Dst in BX, and in CX and X12 ones if the tag was right, else
+// zeros.
 #define REPORT(i, X, N) \
 	XORL       CX, CX               \
 	PTEST      X, X                 \
@@ -331,27 +330,109 @@ done:
 	NEGQ       CX                   \
 	MOVQ       CX, X12              \
 	PUNPCKLQDQ X12, X12             \
-	PAND       X12, X1              \
-	PAND       X12, X2              \
-	PAND       X12, X3              \
 	MOVQ       FIELD(i, Op_Dst), BX \
-	MOVQ       aside+16(FP), DX     \
-	MOVQ       BX, AX               \
-	SUBQ       DX, AX               \
-	ANDL       $const_pageMask, AX  \
-	ADDQ       DX, AX               \
-	TESTQ      CX, CX               \
-	CMOVQEQ    AX, BX               \
-	ANDQ       N, CX                \
-	MOVQ       CX, FIELD(i, Op_N)   \
-	MOVQ       N, CX                \
-	TESTQ      CX, CX
+	MOVQ       N, AX                \
+	ANDQ       CX, AX               \
+	MOVQ       AX, FIELD(i, Op_N)
+
+// ASIDE leaves in BX where put stores, and in CX how much. What is done is the same whatever the tag: the plaintext of a PDU that is
+// refused is cleared in its registers, and the zeros go aside, to the place that has Dst's offset in its page.
+#define ASIDE(N) \
+	PAND    X12, X1             \
+	PAND    X12, X2             \
+	PAND    X12, X3             \
+	MOVQ    aside+16(FP), DX    \
+	MOVQ    BX, AX              \
+	SUBQ    DX, AX              \
+	ANDL    $const_pageMask, AX \
+	ADDQ    DX, AX              \
+	TESTQ   CX, CX              \
+	CMOVQEQ AX, BX              \
+	MOVQ    N, CX               \
+	TESTQ   CX, CX
+
+// MASKED stores a plaintext of whole words of 4 bytes under masks, which are zero for a PDU that is refused. Needs AVX.
+#define MASKED(N) \
+	MASKS(N)                  \
+	MOVOU      (AX), X8       \
+	PAND       X12, X8        \
+	VMASKMOVPS X1, X8, (BX)   \
+	MOVOU      16(AX), X8     \
+	PAND       X12, X8        \
+	VMASKMOVPS X2, X8, 16(BX) \
+	MOVOU      32(AX), X8     \
+	PAND       X12, X8        \
+	VMASKMOVPS X3, X8, 32(BX)
 
 // PLAIN turns the keystream in C into the plaintext of block j. X15 is the reversal.
 #define PLAIN(frame, j, C) \
 	MOVOU  (frame+16*j)(SP), X12 \
 	PSHUFB X15, X12              \
 	PXOR   X12, C
+
+// OPENGROUP opens the two PDUs from R15 on, up to the verdict: X0 and X4 are GHASH XOR the tag that came XOR E(J0), which is zero if
+// the tag was right: all sixteen bytes are looked at, whatever differs first. X1 to X3 are the plaintext of the first, X5 to X7 the
+// keystream of the second. Of each as many blocks are made as the longer of the two has.
+#define OPENGROUP \
+	TAKE(0, SI, R8, R10, DSTCHECK) \
+	TAKE(1, DI, R9, R11, DSTCHECK) \
+	POWERS(SI, R10, R12) \
+	POWERS(DI, R11, R13) \
+	MOVOU reverse<>(SB), X15 \
+	MOVOU nonce<>(SB), X13 \
+	MOVOU one<>(SB), X14 \
+	MASKS(R10) \
+	MOVOU (R8), X0 \
+	BLOCK(1, R8, R10, X1) \
+	BLOCK(2, R8, R10, X2) \
+	BLOCK(3, R8, R10, X3) \
+	MOVOU X0, X8 \
+	KEEP(X8, FRAME0+0) \
+	KEEP(X1, FRAME0+16) \
+	KEEP(X2, FRAME0+32) \
+	KEEP(X3, FRAME0+48) \
+	MASKS(R11) \
+	MOVOU (R9), X4 \
+	BLOCK(1, R9, R11, X5) \
+	BLOCK(2, R9, R11, X6) \
+	BLOCK(3, R9, R11, X7) \
+	MOVOU X4, X8 \
+	KEEP(X8, FRAME1+0) \
+	KEEP(X5, FRAME1+16) \
+	KEEP(X6, FRAME1+32) \
+	KEEP(X7, FRAME1+48) \
+	COUNTERS(SI, X0, X1, X2, X3) \
+	COUNTERS(DI, X4, X5, X6, X7) \
+	MOVQ    R10, AX \
+	CMPQ    R11, AX \
+	CMOVQGT R11, AX \
+	CMPQ    AX, $32 \
+	JGT     four \
+	CMPQ    AX, $16 \
+	JGT     three \
+	OPENROUNDS(ROUND2, NOHASH, NOHASH) \
+	JMP     judge \
+three: \
+	OPENROUNDS(ROUND3, HASH, NOHASH) \
+	JMP judge \
+four: \
+	OPENROUNDS(ROUND4, HASH, HASH) \
+judge: \
+	PXOR  X11, X0 \
+	PXOR  X13, X4 \
+	MOVOU reverse<>(SB), X15 \
+	PLAIN(FRAME0, 1, X1) \
+	PLAIN(FRAME0, 2, X2) \
+	PLAIN(FRAME0, 3, X3)
+
+// SECONDPLAIN turns the keystream of the second into its plaintext.
+#define SECONDPLAIN \
+	MOVOU X5, X1         \
+	MOVOU X6, X2         \
+	MOVOU X7, X3         \
+	PLAIN(FRAME1, 1, X1) \
+	PLAIN(FRAME1, 2, X2) \
+	PLAIN(FRAME1, 3, X3)
 
 // func openAESNI(ops *Op, groups int, aside *aside) (done, accepted int)
 TEXT ·openAESNI(SB), NOSPLIT, $128-40
@@ -360,76 +441,18 @@ TEXT ·openAESNI(SB), NOSPLIT, $128-40
 	MOVQ $0, accepted+32(FP)
 
 group:
-	TAKE(0, SI, R8, R10, DSTCHECK)
-	TAKE(1, DI, R9, R11, DSTCHECK)
-	POWERS(SI, R10, R12)
-	POWERS(DI, R11, R13)
-	MOVOU reverse<>(SB), X15
-	MOVOU nonce<>(SB), X13
-	MOVOU one<>(SB), X14
-	MASKS(R10)
-	MOVOU (R8), X0
-	BLOCK(1, R8, R10, X1)
-	BLOCK(2, R8, R10, X2)
-	BLOCK(3, R8, R10, X3)
-	MOVOU X0, X8
-	KEEP(X8, FRAME0+0)
-	KEEP(X1, FRAME0+16)
-	KEEP(X2, FRAME0+32)
-	KEEP(X3, FRAME0+48)
-	MASKS(R11)
-	MOVOU (R9), X4
-	BLOCK(1, R9, R11, X5)
-	BLOCK(2, R9, R11, X6)
-	BLOCK(3, R9, R11, X7)
-	MOVOU X4, X8
-	KEEP(X8, FRAME1+0)
-	KEEP(X5, FRAME1+16)
-	KEEP(X6, FRAME1+32)
-	KEEP(X7, FRAME1+48)
-	COUNTERS(SI, X0, X1, X2, X3)
-	COUNTERS(DI, X4, X5, X6, X7)
-
-	// As many blocks as the longer of the two has.
-	MOVQ    R10, AX
-	CMPQ    R11, AX
-	CMOVQGT R11, AX
-	CMPQ    AX, $32
-	JGT     four
-	CMPQ    AX, $16
-	JGT     three
-	OPENROUNDS(ROUND2, NOHASH, NOHASH)
-	JMP     judge
-
-three:
-	OPENROUNDS(ROUND3, HASH, NOHASH)
-	JMP judge
-
-four:
-	OPENROUNDS(ROUND4, HASH, HASH)
-
-	// GHASH XOR the tag that came XOR E(J0) is zero: all sixteen bytes are looked at, whatever differs first.
-judge:
-	PXOR  X11, X0
-	PXOR  X13, X4
-	MOVOU reverse<>(SB), X15
-	PLAIN(FRAME0, 1, X1)
-	PLAIN(FRAME0, 2, X2)
-	PLAIN(FRAME0, 3, X3)
+	OPENGROUP
 	REPORT(0, X0, R10)
-	JEQ   second
-	CALL  put<>(SB)
+	ASIDE(R10)
+	JEQ  second
+	CALL put<>(SB)
 
 second:
-	MOVOU X5, X1
-	MOVOU X6, X2
-	MOVOU X7, X3
-	PLAIN(FRAME1, 1, X1)
-	PLAIN(FRAME1, 2, X2)
-	PLAIN(FRAME1, 3, X3)
+	SECONDPLAIN
 	REPORT(1, X4, R11)
-	JEQ   next
-	CALL  put<>(SB)
+	ASIDE(R11)
+	JEQ  next
+	CALL put<>(SB)
 
 next:
 	ADDQ $2, done+24(FP)
@@ -440,6 +463,49 @@ next:
 other:
 	CLEAR
 	RET
+
+// func openAVX(ops *Op, groups int, aside *aside) (done, accepted int)
+//
+// It is openAESNI for a CPU that stores under masks: where a plaintext is one of whole words of 4 bytes, as on CAN FD, right and wrong tags
+// do the same at the same addresses.
+TEXT ·openAVX(SB), NOSPLIT, $128-40
+	MOVQ ops+0(FP), R15
+	MOVQ $0, done+24(FP)
+	MOVQ $0, accepted+32(FP)
+
+group:
+	OPENGROUP
+	REPORT(0, X0, R10)
+	TESTQ $3, R10
+	JNE   odd0
+	MASKED(R10)
+
+second:
+	SECONDPLAIN
+	REPORT(1, X4, R11)
+	TESTQ $3, R11
+	JNE   odd1
+	MASKED(R11)
+
+next:
+	ADDQ $2, done+24(FP)
+	ADDQ $(2*Op__size), R15
+	DECQ groups+8(FP)
+	JNZ  group
+
+other:
+	CLEAR
+	RET
+
+odd0:
+	ASIDE(R10)
+	CALL put<>(SB)
+	JMP  second
+
+odd1:
+	ASIDE(R11)
+	CALL put<>(SB)
+	JMP  next
 
 // SEALBLOCK makes ciphertext in C of block j, zero behind n, from the keystream in C.
 #define SEALBLOCK(j, RECORD, N, C) \

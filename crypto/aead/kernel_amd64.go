@@ -22,9 +22,13 @@ func kernels() []kernel {
 		})
 	}
 	if hasAES() {
+		open := openAESNI
+		if cpu.X86.HasAVX {
+			open = openAVX
+		}
 		k = append(k, kernel{
 			name: NameAESNI, expand: expandAMD64,
-			lanes: 2, open: openAESNI, seal: sealAESNI, tag: tagAESNI, crypt: cryptAESNI,
+			lanes: 2, open: open, seal: sealAESNI, tag: tagAESNI, crypt: cryptAESNI,
 		})
 	}
 	return k
@@ -72,6 +76,9 @@ func cryptAllVAES512(slot *keySlot, record *byte, n int, dst *byte) {
 
 //go:noescape
 func openAESNI(ops *Op, groups int, aside *aside) (done, accepted int)
+
+//go:noescape
+func openAVX(ops *Op, groups int, aside *aside) (done, accepted int)
 
 //go:noescape
 func sealAESNI(ops *Op, groups int) (done int)
