@@ -3,6 +3,8 @@
 package agent
 
 import (
+	"unsafe"
+
 	"github.com/cellward/cellward/agent/epoch"
 	"github.com/cellward/cellward/agent/policy"
 	"github.com/cellward/cellward/agent/ring"
@@ -68,7 +70,7 @@ type core struct {
 	// samples in it, and which of those have a run that is not committed yet; the newest samples of their streams.
 	candidates [BatchSize]candidate
 	ops        [BatchSize]aead.Op
-	text       [BatchSize]spdu.TextFD
+	text       *[BatchSize]spdu.TextFD
 	padding    *spdu.PaddingFD
 	draft      ring.Draft
 	touched    []uint32
@@ -122,10 +124,19 @@ func newCore(engine aead.Engine, set *policy.Set, at *placement, state *epoch.St
 	}
 	c.touched, c.newest = make([]uint32, 0, BatchSize), make([]uint32, 0, BatchSize)
 	c.ceilings.init(c.streams)
+	c.text = newTexts()
 	for i := range c.ops {
 		c.ops[i].Dst = c.text[i][spdu.TextFrontFD:][:maxText]
 	}
 	return c
+}
+
+// newTexts returns memory for the plaintexts of a batch in which each begins with a cache line: engines store up to a line at a time.
+func newTexts() *[BatchSize]spdu.TextFD {
+	const line = 64
+	room := make([]byte, unsafe.Sizeof([BatchSize]spdu.TextFD{})+2*line)
+	first := -(uintptr(unsafe.Pointer(&room[0])) + spdu.TextFrontFD) % line
+	return (*[BatchSize]spdu.TextFD)(unsafe.Pointer(&room[first]))
 }
 
 // at returns the stream of a record, or nil. Slots are given to other streams when documents change, so a record that was on its
