@@ -2,6 +2,8 @@
 
 //go:build !race
 
+//lint:file-ignore U1000 the constants are those of inorder_amd64.s
+
 package agent
 
 import (
