@@ -64,17 +64,17 @@ func randomRecords(r *rand.Rand, lanes []lane) (batch []loader.Record) {
 		binary.LittleEndian.PutUint16(b[16:], uint16(size))
 		binary.LittleEndian.PutUint64(b[20:], l.origin)
 		binary.LittleEndian.PutUint32(b[28:], l.number)
-		if odd(300) { // any bit of what is looked at
+		if odd(8 * BatchSize) { // any bit of what is looked at
 			bit := r.IntN(8 * 40)
 			b[bit/8] ^= 1 << (bit % 8)
 		}
-		if odd(600) {
+		if odd(12 * BatchSize) {
 			header ^= 1 << r.IntN(64)
 		}
-		if odd(600) {
+		if odd(12 * BatchSize) {
 			binary.LittleEndian.PutUint16(b[16:], uint16(r.IntN(80)))
 		}
-		if odd(600) {
+		if odd(12 * BatchSize) {
 			b = b[:64+r.IntN(32)]
 		}
 		binary.LittleEndian.PutUint64(b[32:], header)
@@ -128,7 +128,7 @@ func TestLookUpInOrderTwice(t *testing.T) {
 		}
 		longest = max(longest, x)
 	}
-	if whole < 1000 || stopped < 1000 || longest < BatchSize {
+	if whole < 1000 || stopped < 1000 || longest < BatchSize*3/4 {
 		t.Errorf("%d batches to their end, %d not, at most %d records", whole, stopped, longest)
 	}
 }
