@@ -3,6 +3,8 @@
 package agent
 
 import (
+	"unsafe"
+
 	"github.com/cellward/cellward/agent/epoch"
 	"github.com/cellward/cellward/agent/event"
 	"github.com/cellward/cellward/agent/event/kind"
@@ -67,13 +69,13 @@ type core struct {
 	// samples in it, and which of those have a run that is not committed yet; the newest samples of their streams.
 	candidates [BatchSize]candidate
 	ops        [BatchSize]aead.Op
-	text       [BatchSize]spdu.TextFD
+	text       *[BatchSize]spdu.TextFD
 	padding    *spdu.PaddingFD
 	draft      ring.Draft
 	touched    []uint32
 	runs       [BatchSize]uint32 // the first nRuns of them
 	nRuns      int
-	batch      uint32
+	inOrder    bool // each candidate is the one behind the last of its stream
 	newest     []uint32
 	waited     bool // for the disk, while the batch was committed
 
@@ -88,16 +90,19 @@ type candidate struct {
 	header uint64 // of the SPDU, as a little-endian word
 	time   int64
 	slot   uint32
+	size   uint32 // of the SPDU
+	index  uint32 // of the stream, in the ring; in front of epoch as in a slot
 	epoch  uint32
 }
 
 func (x *candidate) counter() uint64 { return x.header >> 16 }
 func (x *candidate) pad() uint8      { return uint8(x.header >> 4 & 15) }
 
-// place sets slot and epoch, in one store.
-func (x *candidate) place(slot, epoch uint32) {
-	both := uint64(epoch)<<32 | uint64(slot)
-	x.slot, x.epoch = uint32(both), uint32(both>>32)
+// place sets slot, size, index and epoch, in two stores.
+func (x *candidate) place(slot uint32, size int, index, epoch uint32) {
+	where, whose := uint64(size)<<32|uint64(slot), uint64(epoch)<<32|uint64(index)
+	x.slot, x.size = uint32(where), uint32(where>>32)
+	x.index, x.epoch = uint32(whose), uint32(whose>>32)
 }
 
 // job is a candidate as the rules see it.
@@ -118,10 +123,19 @@ func newCore(engine aead.Engine, set *policy.Set, at *placement, state *epoch.St
 	}
 	c.touched, c.newest = make([]uint32, 0, BatchSize), make([]uint32, 0, BatchSize)
 	c.ceilings.init(c.streams)
+	c.text = newTexts()
 	for i := range c.ops {
 		c.ops[i].Dst = c.text[i][spdu.TextFrontFD:][:maxText]
 	}
 	return c
+}
+
+// newTexts returns memory for the plaintexts of a batch in which each begins with a cache line: engines store up to a line at a time.
+func newTexts() *[BatchSize]spdu.TextFD {
+	const line = 64
+	room := make([]byte, unsafe.Sizeof([BatchSize]spdu.TextFD{})+2*line)
+	first := -(uintptr(unsafe.Pointer(&room[0])) + spdu.TextFrontFD) % line
+	return (*[BatchSize]spdu.TextFD)(unsafe.Pointer(&room[first]))
 }
 
 // at returns the stream of a record, or nil. Slots are given to other streams when documents change, so a record that was on its
@@ -289,10 +303,7 @@ func (c *core) account(j *job) {
 	s, n := j.stream, j.stream.node
 	j.live.frames++
 	c.ceilings.used(s.Slot, j.counter)
-	if j.counter > n.verified {
-		n.verified = j.counter
-		n.known.HighestVerified.Store(j.counter)
-	}
+	n.verifiedUpTo(j.counter)
 	if number := j.live.state.Number; number > s.epoch {
 		s.epoch, s.lowest = number, j.counter
 	} else if number == s.epoch {
@@ -326,6 +337,7 @@ func (c *core) heartbeat(j *job, plain []byte) loader.Verdict {
 		e := h.Entry(i)
 		t := c.named(s, e)
 		c.collect(t, t.gaps.Heartbeat(e.Next, j.time, c.reports[:0]))
+		t.lane.disturb()
 	}
 	return loader.Accepted
 }

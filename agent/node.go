@@ -59,6 +59,14 @@ type stream struct {
 	heartbeat bool
 }
 
+// verifiedUpTo notes a counter of a frame that has verified.
+func (n *node) verifiedUpTo(counter uint64) {
+	if counter > n.verified {
+		n.verified = counter
+		n.known.HighestVerified.Store(counter)
+	}
+}
+
 // find returns the acceptable epoch with this number, or nil.
 func (n *node) find(number uint32) *liveEpoch {
 	for _, l := range n.live {
@@ -93,6 +101,7 @@ func newNodes(set *policy.Set, at *placement, state *epoch.State, t Tables) ([]*
 			ResolvedStream: r, node: n, slot: slot, source: source, shared: &t.Windows[slot], lane: &lanes[slot],
 			heartbeat: r.Role == policy.RoleHeartbeat, times: detect.New(detect.Options{Period: r.Period, Signals: r.Signals}),
 		}
+		s.lane.stream = s
 		if s.heartbeat {
 			n.heartbeats = append(n.heartbeats, r.ID)
 		}

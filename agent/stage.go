@@ -4,6 +4,7 @@ package agent
 
 import (
 	"encoding/binary"
+	"math"
 
 	"github.com/cellward/cellward/agent/ring"
 	"github.com/cellward/cellward/crypto/spdu"
@@ -16,10 +17,20 @@ import (
 
 // lookUp finds stream, epoch and key of every record and lays the rest down as operations for the engine.
 func (c *core) lookUp(batch []loader.Record, again bool) (n int) {
-	c.batch++
+	c.inOrder = true
 	for {
+		if c.inOrder {
+			since := int64(math.MinInt64)
+			if n > 0 {
+				since = c.candidates[n-1].time
+			}
+			taken := c.lookUpInOrder(batch, n, since)
+			n += taken
+			batch = batch[taken:]
+		}
 		taken := c.lookUpByLanes(batch, n)
 		n += taken
+		c.inOrder = c.inOrder && taken == 0
 		if batch = batch[taken:]; len(batch) == 0 {
 			return n
 		}
@@ -29,7 +40,9 @@ func (c *core) lookUp(batch []loader.Record, again bool) (n int) {
 			c.tally[verdict]++
 			c.refused(r, verdict)
 		} else {
-			*x = candidate{j.counter<<16 | uint64(j.pad)<<4, j.time, uint32(j.stream.slot), j.live.state.Number}
+			x.header, x.time = j.counter<<16|uint64(j.pad)<<4, j.time
+			x.place(uint32(j.stream.slot), r.SPDULen(), uint32(j.stream.Slot), j.live.state.Number)
+			c.inOrder = false
 			n++
 		}
 		batch = batch[1:]
@@ -56,16 +69,12 @@ func (c *core) lookUpByLanes(batch []loader.Record, n int) int {
 		}
 		x, op := &c.candidates[(n+i)&(BatchSize-1)], &c.ops[(n+i)&(BatchSize-1)]
 		x.header, x.time = header, int64(h.TimeNS())
-		x.place(slot, l.number)
+		x.place(slot, size, l.index, l.number)
 		op.Key, op.Record = l.key, r.SealedBy(size)
 		// Without a branch: which streams come first in a batch is nothing that a processor could guess.
 		c.runs[runs&(BatchSize-1)] = slot
-		first := 0
-		if l.batch != c.batch {
-			first = 1
-		}
-		runs += first
-		l.batch = c.batch
+		runs += int(1 - l.seen)
+		l.seen = 1
 	}
 	c.nRuns = runs
 	return len(batch)
@@ -79,9 +88,15 @@ func (c *core) lookUpByLanes(batch []loader.Record, n int) int {
 func (c *core) commit(n, good int, again bool) (samples int, err error) {
 	if good > 0 {
 		if c.draft, err = c.out.Begin(good, c.candidates[n-1].time); err != nil {
+			c.rewind()
 			return 0, err
 		}
+		if c.inOrder && good == n && c.commitInOrder(n) {
+			return n, nil
+		}
+		c.draft.FetchAhead()
 	}
+	c.rewind()
 	for _, slot := range c.runs[:c.nRuns] {
 		c.openRun(&c.lanes[slot], c.bySlot[slot])
 	}
@@ -164,16 +179,14 @@ func (c *core) settle() {
 			continue
 		}
 		l.from = l.next
+		l.goOn(l.next)
 		s.shared.Committed.Store(s.shared.Committed.Load() + frames)
 		s.window.CommitRun(last)
 		s.shared.HighestHint.Store(last)
 		l.live.frames += frames
-		if last > s.node.verified {
-			s.node.verified = last
-			s.node.known.HighestVerified.Store(last)
-		}
+		s.node.verifiedUpTo(last)
 		s.gaps.Run(last, l.time)
-		l.samples += frames
+		l.samples += uint32(frames)
 		c.tally[loader.Accepted] += frames
 		c.touch(l, slot)
 	}
@@ -231,23 +244,25 @@ func (c *core) job(x *candidate) job {
 // publish shows the samples that commit has laid down to every reader.
 func (c *core) publish(samples int) (err error) {
 	if c.draft.Open() {
-		c.newest = c.newest[:0]
-		for _, slot := range c.touched {
-			c.newest = append(c.newest, c.lanes[slot].newest)
+		lanes, touched := c.lanes, c.touched
+		newest := c.newest[:len(touched)]
+		for i, slot := range touched {
+			newest[i] = lanes[slot].newest
 		}
 		if c.waited {
 			c.waited = false
 			c.out.Restamp(&c.draft, samples)
 		}
-		err = c.out.End(&c.draft, samples, c.newest)
+		err = c.out.End(&c.draft, samples, newest)
 	}
 	// After the tail was stored: a crash before this counts as lost what may just have come out, and never the other way.
 	// Before anybody is woken, which takes longer and may hand the CPU over.
+	lanes := c.lanes
 	for _, slot := range c.touched {
-		l := &c.lanes[slot]
+		l := &lanes[slot]
 		if err == nil {
-			p := &c.tables.Windows[slot].Published
-			p.Store(p.Load() + l.samples)
+			p := &l.stream.shared.Published
+			p.Store(p.Load() + uint64(l.samples))
 		}
 		l.samples, l.touched = 0, false
 	}

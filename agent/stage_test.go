@@ -81,6 +81,9 @@ type twoCores struct {
 	rt    *rapid.T
 	rigs  [2]*rig
 	batch []loader.Record
+	time  int64 // of the latest record
+	// orderly counts the batches that were committed as such.
+	orderly int
 }
 
 // newTwoCores makes a node with epochs 1 and 2, each with two starts.
@@ -218,7 +221,13 @@ func (x *twoCores) inOrder(size int) {
 // lay makes a record of a stream whose sealed PDU is still to come.
 func (x *twoCores) lay(s *stream) loader.Record {
 	b := make([]byte, 96)
-	binary.LittleEndian.PutUint64(b, uint64(x.rigs[0].now+rapid.Int64Range(0, 1e6).Draw(x.rt, "time")))
+	// Most often one behind the other.
+	if now := x.rigs[0].now; x.time < now || rapid.IntRange(0, 199).Draw(x.rt, "out of time") == 137 {
+		x.time = now + rapid.Int64Range(0, 1e6).Draw(x.rt, "time")
+	} else {
+		x.time += rapid.Int64Range(0, 1e3).Draw(x.rt, "step")
+	}
+	binary.LittleEndian.PutUint64(b, uint64(x.time))
 	binary.LittleEndian.PutUint32(b[8:], uint32(s.slot))
 	b[18] = byte(loader.CarrierCANFD)
 	binary.LittleEndian.PutUint32(b[20:], uint32(s.Interface.Index))
@@ -238,10 +247,14 @@ func (x *twoCores) seal(b loader.Record, n int, s *stream, live *liveEpoch, coun
 // feed takes the same records through both cores.
 func (x *twoCores) feed(again bool) {
 	var errs [2]error
+	accepted := x.rigs[0].verdicts()[loader.Accepted]
 	errs[0] = x.rigs[0].core.process(x.batch, again)
 	errs[1] = x.rigs[1].core.processPlainly(x.batch, again)
 	if errs[0] != nil || errs[1] != nil {
 		x.rt.Fatal(errs)
+	}
+	if c := x.rigs[0].core; c.inOrder && x.rigs[0].verdicts()[loader.Accepted]-accepted == uint64(len(x.batch)) {
+		x.orderly++
 	}
 	x.batch = x.batch[:0]
 }
@@ -334,7 +347,7 @@ func (x *twoCores) compare() {
 // seen of the two is the same.
 func TestStageGoesByTheRules(t *testing.T) {
 	var total loader.Counts
-	lanes := 0
+	lanes, inOrder := 0, 0
 	rapid.Check(t, func(rt *rapid.T) {
 		x := newTwoCores(t, rt)
 		rt.Repeat(map[string]func(*rapid.T){
@@ -385,10 +398,15 @@ func TestStageGoesByTheRules(t *testing.T) {
 				lanes++
 			}
 		}
+		inOrder += x.orderly
 	})
 	if lanes == 0 {
 		t.Error("no stream came to have a lane")
 	}
+	if inOrder == 0 {
+		t.Error("no batch was in order")
+	}
+	t.Logf("%d batches in order", inOrder)
 	for _, v := range []loader.Verdict{
 		loader.Accepted, loader.BadTag, loader.BadPlaintext, loader.AgentReplay, loader.AgentTooOld, loader.Reread, loader.Downgrade,
 		loader.NotDurable, loader.NoStart, loader.AgentUnknownStream, loader.AgentUnknownEpoch, loader.AgentCounterRange, loader.StartAccepted,

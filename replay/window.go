@@ -93,6 +93,7 @@ type Window struct {
 	words   *[WordCount]uint64
 	hint    *uint64
 	highest uint64
+	top     uint64 // the word of highest, as it was stored last
 	size    uint64
 }
 
@@ -126,6 +127,7 @@ func New(words *[WordCount]uint64, opts Options) (*Window, error) {
 		w.highest = max(w.highest, c)
 	}
 	w.idle(turn)
+	w.top = atomic.LoadUint64(w.word(w.highest))
 	w.storeHint()
 	return w, nil
 }
@@ -174,46 +176,64 @@ func (w *Window) Commit(counter uint64) Verdict {
 	if v != Fresh {
 		return v
 	}
-	storeRelease(&w.words[counter>>bitsShift%WordCount], word|1<<(counter&bitsMask))
+	word |= 1 << (counter & bitsMask)
+	storeRelease(w.word(counter), word)
 	if counter > w.highest {
-		w.highest = counter
+		w.highest, w.top = counter, word
 		w.storeHint()
+	} else if counter>>bitsShift == w.highest>>bitsShift {
+		w.top = word
 	}
 	return Fresh
 }
 
 // Follows says that counter, which CheckRange has let pass, is the one behind the
-// highest, and that nothing from there on was seen: CommitRun takes it and as
-// many behind it as have verified. For any other counter, and for a word that is
-// not as it was left, it returns false, and Commit has the answer.
-func (w *Window) Follows(counter uint64) bool {
-	if counter != w.highest+1 {
-		return false
+// highest: CommitRun takes it and as many behind it as have verified. For any
+// other counter Commit has the answer.
+func (w *Window) Follows(counter uint64) bool { return counter == w.highest+1 }
+
+// CommitRun is Commit for each counter from the one behind the highest up to
+// last. A word is stored once for all of its counters, and the lower word first.
+// Nothing is read from the words: above the highest there is nothing to know.
+func (w *Window) CommitRun(last uint64) {
+	if w.CommitNear(last) {
+		w.storeHint()
+	} else {
+		w.commitWords(last)
 	}
-	if counter&bitsMask == 0 {
-		return true // the first of its word; see look
-	}
-	word := atomic.LoadUint64(&w.words[counter>>bitsShift%WordCount])
-	return word>>32 == counter>>nameShift&nameMask && uint32(word)>>(counter&bitsMask) == 0
 }
 
-// CommitRun is Commit for each counter from the one behind the highest, of which
-// Follows has just been true, up to last. A word is stored once for all of its
-// counters, and the lower word first.
-func (w *Window) CommitRun(last uint64) {
-	for c := w.highest + 1; c <= last; {
-		p := &w.words[c>>bitsShift%WordCount]
-		seen := uint64(1)<<(min(c|bitsMask, last)-c+1) - 1
-		if c&bitsMask == 0 {
-			storeRelease(p, c>>nameShift<<32|seen)
-		} else {
-			storeRelease(p, atomic.LoadUint64(p)|seen<<(c&bitsMask))
-		}
-		c = (c | bitsMask) + 1
+// CommitNear is CommitRun for a window without a hint and a run that stays in the word of the highest counter. For any other run it
+// does nothing and returns false. It is small enough to be put in place where it is called.
+func (w *Window) CommitNear(last uint64) bool {
+	if (last^w.highest)>>bitsShift != 0 {
+		return false
 	}
+	w.top += 2<<(last&bitsMask) - 2<<(w.highest&bitsMask)
 	w.highest = last
+	storeRelease(&w.words[last>>bitsShift%WordCount], w.top)
+	return true
+}
+
+// commitWords is CommitRun for a run that leaves the word of the highest counter.
+func (w *Window) commitWords(last uint64) {
+	c, word := w.highest+1, w.top
+	if c&bitsMask == 0 {
+		word = c >> nameShift << 32
+	}
+	for c>>bitsShift != last>>bitsShift {
+		storeRelease(w.word(c), word|(1<<32-1<<(c&bitsMask)))
+		c = (c | bitsMask) + 1
+		word = c >> nameShift << 32
+	}
+	word |= 2<<(last&bitsMask) - 1<<(c&bitsMask)
+	storeRelease(w.word(c), word)
+	w.highest, w.top = last, word
 	w.storeHint()
 }
+
+// word is the word of a counter.
+func (w *Window) word(counter uint64) *uint64 { return &w.words[counter>>bitsShift%WordCount] }
 
 // look returns the verdict and, if it is Fresh, the word as it stands for the
 // counter's turn: what was seen of that turn, without the counter's own bit.

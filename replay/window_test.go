@@ -567,12 +567,17 @@ func TestRuns(t *testing.T) {
 			}
 		}
 	}
-	var m mem
-	w := m.open(t, MaxSize, 1)
-	w.Commit(40)
-	m.words[1] |= 1 << 20 // counter 52, which nobody committed
-	if w.Follows(41) {
-		t.Error("a run over a bit that is set")
+	// Above the highest counter nothing was committed, whatever the words say there.
+	for _, highest := range []uint64{40, 63} {
+		var m mem
+		w := m.open(t, MaxSize, 1)
+		w.Commit(highest)
+		m.words[1] |= 1 << 20 // counter 52
+		m.words[2] = 1<<32 | 5
+		w.CommitRun(70)
+		if highest == 40 && m.words[1] != 1<<32-1<<8 || m.words[2] != 1<<7-1 {
+			t.Errorf("up to 70 from %d: %#x", highest, m.words[:3])
+		}
 	}
 }
 

@@ -101,6 +101,41 @@ func (d *Draft) at(position uint64) *slotLayout {
 	return (*slotLayout)(unsafe.Add(d.slots, uintptr(position&d.mask)*d.size))
 }
 
+// Span is where samples go that lie one behind another: N places, Stride bytes apart from First on. The marker of the first sample is
+// Marker, and one more with each that follows; PublishTime is the same for all.
+type Span struct {
+	First       *Slot
+	Stride      uintptr
+	N           int
+	Marker      uint64
+	PublishTime int64
+}
+
+// Span returns the places of samples i to i+n-1, or of as many of them as there are before the end of the ring.
+func (d *Draft) Span(i, n int) Span {
+	position := d.first + uint64(i)
+	return Span{
+		First: d.at(position), Stride: d.size, N: int(min(uint64(n), d.mask+1-position&d.mask)),
+		Marker: position + 1, PublishTime: d.now,
+	}
+}
+
+// Ahead is how far in front of a place the one lies that FetchAhead asks for, in bytes.
+func (s *Span) Ahead() uintptr { return s.Stride * aheadMost }
+
+// At returns the i-th place.
+func (s *Span) At(i int) *Slot {
+	return (*slotLayout)(unsafe.Add(unsafe.Pointer(s.First), uintptr(i)*s.Stride))
+}
+
+// FetchAhead asks for the places of the next batch, as far as they lie in one piece, while the caller is busy: a ring does not fit
+// into the caches near the processor, and every slot has last been touched a turn of the ring ago.
+func (d *Draft) FetchAhead() {
+	position := d.first + aheadMost
+	n := min(d.mask+1-position&d.mask, aheadMost)
+	prefetch(unsafe.Pointer(d.at(position)), d.size, int(n))
+}
+
 // put fills sample i.
 func (d *Draft) put(i int, x *Sample) {
 	s := d.At(i)
@@ -190,47 +225,57 @@ func (p *Producer) announce(n int, received int64) Draft {
 // commit publishes n samples of a draft.
 func (p *Producer) commit(d *Draft, n int, newest []uint32) {
 	p.announceLatest(d, n, newest)
-	p.fillLatest(d, newest)
-	p.mu.Lock()
-	p.tail += uint64(n)
-	storeBetween(&p.header.Tail, p.tail)
-	for _, i := range newest {
-		s := d.at(d.first + uint64(i))
-		p.latestAt(s.Stream).Slot.Marker = s.Marker
+	places := p.places[:len(newest)]
+	p.fillLatest(d, places)
+	tail := p.tail + uint64(n)
+	storeBetween(&p.header.Tail, tail)
+	for i := range places {
+		places[i].value(p.latest).Slot.Marker = places[i].marker
 	}
-	p.silent = p.silent || n > 0
-	if d.now-p.beat > p.beatEvery {
+	storeBetween(&p.tail, tail)
+	if n > 0 { // behind the tail: whoever takes it has that to tell
+		storeBetween(&p.news, 1)
+	}
+	if d.now-p.beat.Load() > p.beatEvery {
+		p.mu.Lock()
 		p.setHeartbeat(d.now)
+		p.mu.Unlock()
 	}
-	p.mu.Unlock()
-	p.fetchAhead()
 }
 
-// announceLatest declares which latest values are about to be overwritten.
+// place is where a sample stands and where its stream's latest value does, in bytes from the first of each.
+type place struct {
+	slot, latest uintptr
+	marker       uint64
+}
+
+func (x *place) value(latest unsafe.Pointer) *latestLayout {
+	return (*latestLayout)(unsafe.Add(latest, x.latest))
+}
+
+// announceLatest declares which latest values are about to be overwritten, and notes where they are.
 func (p *Producer) announceLatest(d *Draft, n int, newest []uint32) {
-	for _, i := range newest {
-		s := d.at(d.first + uint64(i))
-		p.latestAt(s.Stream).Begin = s.Marker
+	places := p.places[:len(newest)]
+	for k, i := range newest {
+		position, x := d.first+uint64(i), &places[k]
+		x.marker = position + 1
+		x.slot = uintptr(position&d.mask) * d.size
+		x.latest = uintptr((*slotLayout)(unsafe.Add(d.slots, x.slot)).Stream) * p.latestSize
+		x.value(p.latest).Begin = x.marker
 	}
 	storeBetween(&p.header.Intent, p.tail+uint64(n))
 }
 
-// fillLatest copies the newest samples of their streams, all but the marker.
-func (p *Producer) fillLatest(d *Draft, newest []uint32) {
-	for _, i := range newest {
-		s := d.at(d.first + uint64(i))
-		to := &p.latestAt(s.Stream).Slot
-		// Word by word, as they were just stored: a processor hands on a store that is on its way only to a load of no more than
-		// that.
-		from, words := (*[slotHeadWords]uint64)(unsafe.Pointer(s)), (*[slotHeadWords]uint64)(unsafe.Pointer(to))
-		words[1], words[2], words[3] = from[1], from[2], from[3]
-		words[4], words[5] = from[4], from[5]
-		if s.Length == 8 {
-			// What classic CAN carries; a call of copy takes longer than all of the above.
-			*(*[8]byte)(unsafe.Add(unsafe.Pointer(to), slotHeadSize)) = *(*[8]byte)(unsafe.Add(unsafe.Pointer(s), slotHeadSize))
-			continue
+// fillLatest copies samples to their streams' latest values, all but the markers.
+func (p *Producer) fillLatest(d *Draft, places []place) {
+	for i := range places {
+		s, to := (*slotLayout)(unsafe.Add(d.slots, places[i].slot)), &places[i].value(p.latest).Slot
+		// Every slot has room for a body of 8 bytes, which is what classic CAN carries: with it, all is 48 bytes behind the marker.
+		type words [slotHeadWords]uint64
+		*(*words)(unsafe.Add(unsafe.Pointer(to), 8)) = *(*words)(unsafe.Add(unsafe.Pointer(s), 8))
+		if s.Length > 8 {
+			to.copyBody(s.Body())
 		}
-		to.copyBody(s.Body())
 	}
 }
 

@@ -141,7 +141,7 @@ func playProducer(socket string, halfway bool) error {
 		}
 		newest := p.findNewest(batch)
 		p.announceLatest(&d, len(batch), newest)
-		p.fillLatest(&d, newest[:1])
+		p.fillLatest(&d, p.places[:1])
 		return syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	}
 	go endWithParent()

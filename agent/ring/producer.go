@@ -36,7 +36,8 @@ type Config struct {
 // Producer is the writing end of a ring. Its methods are safe for concurrent use, one at a time goes through.
 type Producer struct {
 	// drafting is held from Begin to End, and by whoever ends the ring: its memory stays while somebody writes there. mu
-	// is for everything that changes without a batch, and is taken behind it.
+	// is for everything that changes without a batch, and is taken behind it. A batch changes tail, news and beat under drafting
+	// alone, so these are read and written as words that several have.
 	drafting   sync.Mutex
 	mu         sync.Mutex
 	memory     *memory
@@ -52,14 +53,15 @@ type Producer struct {
 	latest     unsafe.Pointer
 	latestSize uintptr
 
-	tail      uint64   // private copy of the shared word: this side never reads what it decides by from there
-	newest    []uint64 // per stream: position + 1 of its newest sample
-	lasts     []uint32 // of the part in progress: where the newest sample of each of its streams stands
-	beat      int64    // last heartbeat written
+	tail      uint64       // private copy of the shared word: this side never reads what it decides by from there
+	newest    []uint64     // per stream: position + 1 of its newest sample
+	lasts     []uint32     // of the part in progress: where the newest sample of each of its streams stands
+	places    []place      // of the part in progress: those of these samples
+	beat      atomic.Int64 // last heartbeat written
 	beatEvery int64
 	faults    uint64 // fault word
 	finished  bool   // nothing more is published
-	silent    bool   // something was appended of which nobody was told
+	news      uint64 // 1: something was appended of which nobody was told
 
 	listeners atomic.Int32 // readers that may be waiting; the server counts them
 }
@@ -135,10 +137,12 @@ func NewProducer(cfg Config) (*Producer, error) {
 		latestSize: uintptr(latestSizeFor(bodyMax)),
 		newest:     make([]uint64, len(t.streams)),
 		lasts:      make([]uint32, 0, len(t.streams)),
+		places:     make([]place, len(t.streams)),
 		// Publishing writes the heartbeat too, but not for every batch: it is one more line to transfer.
 		beatEvery: int64(period) / 8,
 	}
-	p.beat = p.clock.Now()
+	created := p.clock.Now()
+	p.beat.Store(created)
 
 	copy(m.bytes[streamsOffset:], bytesOf(t.streams))
 	copy(m.bytes[signalsOffset:], bytesOf(t.signals))
@@ -151,7 +155,7 @@ func NewProducer(cfg Config) (*Producer, error) {
 	h.ClockID = clockBoottime
 	h.Generation = p.generation
 	h.FileSize = uint64(size)
-	h.CreatedNs = p.beat
+	h.CreatedNs = created
 	h.HeartbeatPeriodNs = uint64(period)
 	h.ProducerPID = uint32(os.Getpid())
 	h.BodyMax = uint32(bodyMax)
@@ -161,7 +165,7 @@ func NewProducer(cfg Config) (*Producer, error) {
 	h.SignalsOffset, h.SignalSize, h.SignalCount = uint64(signalsOffset), uint32(signalSize), uint32(len(t.signals))
 	h.StringsOffset, h.StringsLength = uint64(stringsOffset), uint32(len(t.strings))
 	h.Checksum = checksum(h, bytesOf(t.streams), bytesOf(t.signals), t.strings)
-	atomic.StoreInt64(&h.Heartbeat, p.beat)
+	atomic.StoreInt64(&h.Heartbeat, created)
 	atomic.StoreUint32(&h.State, stateReady) // last: whoever sees it sees everything above
 	return p, nil
 }
@@ -171,9 +175,7 @@ func (p *Producer) Generation() uint64 { return p.generation }
 
 // Published returns how many samples have been published.
 func (p *Producer) Published() uint64 {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.tail
+	return atomic.LoadUint64(&p.tail)
 }
 
 // Publish publishes a batch: all of it when it returns nil, nothing of it when it returns an error. On return the tail
@@ -193,10 +195,9 @@ func (p *Producer) Publish(batch []Sample) error {
 func (p *Producer) Wake() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.silent {
+	if atomic.SwapUint64(&p.news, 0) == 0 {
 		return
 	}
-	p.silent = false
 	if p.base != nil && p.listeners.Load() > 0 {
 		wakeShared(tailFutex(p.header))
 	}
@@ -216,6 +217,7 @@ func (p *Producer) Append(batch []Sample) error {
 	for most := p.most(); len(batch) > 0; {
 		part := batch[:min(len(batch), most)]
 		d := p.announce(len(part), batch[len(batch)-1].ReceiveTime)
+		d.FetchAhead()
 		for i := range part {
 			d.put(i, &part[i])
 		}
@@ -227,13 +229,6 @@ func (p *Producer) Append(batch []Sample) error {
 
 // aheadMost is how many slots are fetched ahead: as many as a batch of the agent has.
 const aheadMost = 64
-
-// fetchAhead asks for the slots that come next, as far as they lie in one piece, while the caller is busy with his next batch:
-// a ring does not fit into the caches near the processor, and every slot has last been touched a turn of the ring ago.
-func (p *Producer) fetchAhead() {
-	n := min(p.slotCount-p.tail&(p.slotCount-1), aheadMost)
-	prefetch(unsafe.Pointer(p.slotAt(p.tail)), p.slotSize, int(n))
-}
 
 // check says what is wrong with a batch, before anything of it is stored.
 func (p *Producer) check(batch []Sample) error {
@@ -277,7 +272,7 @@ func (p *Producer) Beat() {
 }
 
 func (p *Producer) setHeartbeat(now int64) {
-	p.beat = now
+	p.beat.Store(now)
 	atomic.StoreInt64(&p.header.Heartbeat, now)
 }
 

@@ -15,17 +15,18 @@ func (p *Producer) Status() ProducerStatus {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return ProducerStatus{
-		Slots: int(p.slotCount), Published: p.tail, Fault: FaultState(p.faults), FaultChanges: uint32(p.faults >> 32),
+		Slots: int(p.slotCount), Published: p.Published(), Fault: FaultState(p.faults), FaultChanges: uint32(p.faults >> 32),
 	}
 }
 
 // LastPublish returns when the newest sample of a stream was published, on CLOCK_BOOTTIME in ns. ok is false where the
-// ring has had none, and when the producer is closed.
+// ring has had none, and when the producer is closed. It waits for a batch that is being written.
 func (p *Producer) LastPublish(stream uint32) (ns int64, ok bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.base == nil || uint64(stream) >= uint64(p.streams) || p.newest[stream] == 0 {
+	p.drafting.Lock()
+	defer p.drafting.Unlock()
+	if p.base == nil || uint64(stream) >= uint64(p.streams) {
 		return 0, false
 	}
-	return p.latestAt(stream).Slot.PublishTime, true
+	s := &p.latestAt(stream).Slot
+	return s.PublishTime, s.Marker != 0
 }

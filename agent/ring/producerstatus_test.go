@@ -27,7 +27,19 @@ func TestProducerStatus(t *testing.T) {
 	if ns, ok := p.LastPublish(1); !ok || ns < before || ns > boottime() {
 		t.Errorf("published at %d, %v", ns, ok)
 	}
-	for _, stream := range []uint32{0, 2, 1 << 31} {
+	d, err := p.Begin(1, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.put(0, &Sample{Stream: 0, Counter: 1})
+	published := d.now
+	if err := p.End(&d, 1, []uint32{0}); err != nil {
+		t.Fatal(err)
+	}
+	if ns, ok := p.LastPublish(0); !ok || ns != published {
+		t.Errorf("by a draft at %d: published at %d, %v", published, ns, ok)
+	}
+	for _, stream := range []uint32{2, 1 << 31} {
 		if ns, ok := p.LastPublish(stream); ok {
 			t.Errorf("stream %d has a sample of %d", stream, ns)
 		}

@@ -287,7 +287,7 @@ func TestLatestBeingWritten(t *testing.T) {
 	if _, err := r.Latest(0, &s); !errors.Is(err, ErrLatestBusy) {
 		t.Errorf("announced: %v, %+v", err, s)
 	}
-	p.fillLatest(&d, newest)
+	p.fillLatest(&d, p.places[:1])
 	if _, err := r.Latest(0, &s); !errors.Is(err, ErrLatestBusy) {
 		t.Errorf("filled: %v, %+v", err, s)
 	}

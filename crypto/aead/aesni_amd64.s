@@ -319,9 +319,8 @@ done:
 
 #define NOHASH(frame, j, POWER)
 
-// REPORT reports on operation i, whose tag was right if X is zero, and leaves in BX where put stores, and in CX how much.
-// What is done is the same whatever the tag: the plaintext of a PDU that is refused is cleared in its registers, and the
-// zeros go aside, to the place that has Dst's offset in its page.
+// REPORT reports on operation i, whose tag was right if X is zero. It leaves Dst in BX, and in CX and X12 ones if the tag was right, else
+// zeros.
 #define REPORT(i, X, N) \
 	XORL       CX, CX               \
 	PTEST      X, X                 \
@@ -331,27 +330,109 @@ done:
 	NEGQ       CX                   \
 	MOVQ       CX, X12              \
 	PUNPCKLQDQ X12, X12             \
-	PAND       X12, X1              \
-	PAND       X12, X2              \
-	PAND       X12, X3              \
 	MOVQ       FIELD(i, Op_Dst), BX \
-	MOVQ       aside+16(FP), DX     \
-	MOVQ       BX, AX               \
-	SUBQ       DX, AX               \
-	ANDL       $const_pageMask, AX  \
-	ADDQ       DX, AX               \
-	TESTQ      CX, CX               \
-	CMOVQEQ    AX, BX               \
-	ANDQ       N, CX                \
-	MOVQ       CX, FIELD(i, Op_N)   \
-	MOVQ       N, CX                \
-	TESTQ      CX, CX
+	MOVQ       N, AX                \
+	ANDQ       CX, AX               \
+	MOVQ       AX, FIELD(i, Op_N)
+
+// ASIDE leaves in BX where put stores, and in CX how much. What is done is the same whatever the tag: the plaintext of a PDU that is
+// refused is cleared in its registers, and the zeros go aside, to the place that has Dst's offset in its page.
+#define ASIDE(N) \
+	PAND    X12, X1             \
+	PAND    X12, X2             \
+	PAND    X12, X3             \
+	MOVQ    aside+16(FP), DX    \
+	MOVQ    BX, AX              \
+	SUBQ    DX, AX              \
+	ANDL    $const_pageMask, AX \
+	ADDQ    DX, AX              \
+	TESTQ   CX, CX              \
+	CMOVQEQ AX, BX              \
+	MOVQ    N, CX               \
+	TESTQ   CX, CX
+
+// MASKED stores a plaintext of whole words of 4 bytes under masks, which are zero for a PDU that is refused. Needs AVX.
+#define MASKED(N) \
+	MASKS(N)                  \
+	MOVOU      (AX), X8       \
+	PAND       X12, X8        \
+	VMASKMOVPS X1, X8, (BX)   \
+	MOVOU      16(AX), X8     \
+	PAND       X12, X8        \
+	VMASKMOVPS X2, X8, 16(BX) \
+	MOVOU      32(AX), X8     \
+	PAND       X12, X8        \
+	VMASKMOVPS X3, X8, 32(BX)
 
 // PLAIN turns the keystream in C into the plaintext of block j. X15 is the reversal.
 #define PLAIN(frame, j, C) \
 	MOVOU  (frame+16*j)(SP), X12 \
 	PSHUFB X15, X12              \
 	PXOR   X12, C
+
+// OPENGROUP opens the two PDUs from R15 on, up to the verdict: X0 and X4 are GHASH XOR the tag that came XOR E(J0), which is zero if
+// the tag was right: all sixteen bytes are looked at, whatever differs first. X1 to X3 are the plaintext of the first, X5 to X7 the
+// keystream of the second. Of each as many blocks are made as the longer of the two has.
+#define OPENGROUP \
+	TAKE(0, SI, R8, R10, DSTCHECK) \
+	TAKE(1, DI, R9, R11, DSTCHECK) \
+	POWERS(SI, R10, R12) \
+	POWERS(DI, R11, R13) \
+	MOVOU reverse<>(SB), X15 \
+	MOVOU nonce<>(SB), X13 \
+	MOVOU one<>(SB), X14 \
+	MASKS(R10) \
+	MOVOU (R8), X0 \
+	BLOCK(1, R8, R10, X1) \
+	BLOCK(2, R8, R10, X2) \
+	BLOCK(3, R8, R10, X3) \
+	MOVOU X0, X8 \
+	KEEP(X8, FRAME0+0) \
+	KEEP(X1, FRAME0+16) \
+	KEEP(X2, FRAME0+32) \
+	KEEP(X3, FRAME0+48) \
+	MASKS(R11) \
+	MOVOU (R9), X4 \
+	BLOCK(1, R9, R11, X5) \
+	BLOCK(2, R9, R11, X6) \
+	BLOCK(3, R9, R11, X7) \
+	MOVOU X4, X8 \
+	KEEP(X8, FRAME1+0) \
+	KEEP(X5, FRAME1+16) \
+	KEEP(X6, FRAME1+32) \
+	KEEP(X7, FRAME1+48) \
+	COUNTERS(SI, X0, X1, X2, X3) \
+	COUNTERS(DI, X4, X5, X6, X7) \
+	MOVQ    R10, AX \
+	CMPQ    R11, AX \
+	CMOVQGT R11, AX \
+	CMPQ    AX, $32 \
+	JGT     four \
+	CMPQ    AX, $16 \
+	JGT     three \
+	OPENROUNDS(ROUND2, NOHASH, NOHASH) \
+	JMP     judge \
+three: \
+	OPENROUNDS(ROUND3, HASH, NOHASH) \
+	JMP judge \
+four: \
+	OPENROUNDS(ROUND4, HASH, HASH) \
+judge: \
+	PXOR  X11, X0 \
+	PXOR  X13, X4 \
+	MOVOU reverse<>(SB), X15 \
+	PLAIN(FRAME0, 1, X1) \
+	PLAIN(FRAME0, 2, X2) \
+	PLAIN(FRAME0, 3, X3)
+
+// SECONDPLAIN turns the keystream of the second into its plaintext.
+#define SECONDPLAIN \
+	MOVOU X5, X1         \
+	MOVOU X6, X2         \
+	MOVOU X7, X3         \
+	PLAIN(FRAME1, 1, X1) \
+	PLAIN(FRAME1, 2, X2) \
+	PLAIN(FRAME1, 3, X3)
 
 // func openAESNI(ops *Op, groups int, aside *aside) (done, accepted int)
 TEXT ·openAESNI(SB), NOSPLIT, $128-40
@@ -360,76 +441,18 @@ TEXT ·openAESNI(SB), NOSPLIT, $128-40
 	MOVQ $0, accepted+32(FP)
 
 group:
-	TAKE(0, SI, R8, R10, DSTCHECK)
-	TAKE(1, DI, R9, R11, DSTCHECK)
-	POWERS(SI, R10, R12)
-	POWERS(DI, R11, R13)
-	MOVOU reverse<>(SB), X15
-	MOVOU nonce<>(SB), X13
-	MOVOU one<>(SB), X14
-	MASKS(R10)
-	MOVOU (R8), X0
-	BLOCK(1, R8, R10, X1)
-	BLOCK(2, R8, R10, X2)
-	BLOCK(3, R8, R10, X3)
-	MOVOU X0, X8
-	KEEP(X8, FRAME0+0)
-	KEEP(X1, FRAME0+16)
-	KEEP(X2, FRAME0+32)
-	KEEP(X3, FRAME0+48)
-	MASKS(R11)
-	MOVOU (R9), X4
-	BLOCK(1, R9, R11, X5)
-	BLOCK(2, R9, R11, X6)
-	BLOCK(3, R9, R11, X7)
-	MOVOU X4, X8
-	KEEP(X8, FRAME1+0)
-	KEEP(X5, FRAME1+16)
-	KEEP(X6, FRAME1+32)
-	KEEP(X7, FRAME1+48)
-	COUNTERS(SI, X0, X1, X2, X3)
-	COUNTERS(DI, X4, X5, X6, X7)
-
-	// As many blocks as the longer of the two has.
-	MOVQ    R10, AX
-	CMPQ    R11, AX
-	CMOVQGT R11, AX
-	CMPQ    AX, $32
-	JGT     four
-	CMPQ    AX, $16
-	JGT     three
-	OPENROUNDS(ROUND2, NOHASH, NOHASH)
-	JMP     judge
-
-three:
-	OPENROUNDS(ROUND3, HASH, NOHASH)
-	JMP judge
-
-four:
-	OPENROUNDS(ROUND4, HASH, HASH)
-
-	// GHASH XOR the tag that came XOR E(J0) is zero: all sixteen bytes are looked at, whatever differs first.
-judge:
-	PXOR  X11, X0
-	PXOR  X13, X4
-	MOVOU reverse<>(SB), X15
-	PLAIN(FRAME0, 1, X1)
-	PLAIN(FRAME0, 2, X2)
-	PLAIN(FRAME0, 3, X3)
+	OPENGROUP
 	REPORT(0, X0, R10)
-	JEQ   second
-	CALL  put<>(SB)
+	ASIDE(R10)
+	JEQ  second
+	CALL put<>(SB)
 
 second:
-	MOVOU X5, X1
-	MOVOU X6, X2
-	MOVOU X7, X3
-	PLAIN(FRAME1, 1, X1)
-	PLAIN(FRAME1, 2, X2)
-	PLAIN(FRAME1, 3, X3)
+	SECONDPLAIN
 	REPORT(1, X4, R11)
-	JEQ   next
-	CALL  put<>(SB)
+	ASIDE(R11)
+	JEQ  next
+	CALL put<>(SB)
 
 next:
 	ADDQ $2, done+24(FP)
@@ -440,6 +463,49 @@ next:
 other:
 	CLEAR
 	RET
+
+// func openAVX(ops *Op, groups int, aside *aside) (done, accepted int)
+//
+// It is openAESNI for a CPU that stores under masks: where a plaintext is one of whole words of 4 bytes, as on CAN FD, right and wrong tags
+// do the same at the same addresses.
+TEXT ·openAVX(SB), NOSPLIT, $128-40
+	MOVQ ops+0(FP), R15
+	MOVQ $0, done+24(FP)
+	MOVQ $0, accepted+32(FP)
+
+group:
+	OPENGROUP
+	REPORT(0, X0, R10)
+	TESTQ $3, R10
+	JNE   odd0
+	MASKED(R10)
+
+second:
+	SECONDPLAIN
+	REPORT(1, X4, R11)
+	TESTQ $3, R11
+	JNE   odd1
+	MASKED(R11)
+
+next:
+	ADDQ $2, done+24(FP)
+	ADDQ $(2*Op__size), R15
+	DECQ groups+8(FP)
+	JNZ  group
+
+other:
+	CLEAR
+	RET
+
+odd0:
+	ASIDE(R10)
+	CALL put<>(SB)
+	JMP  second
+
+odd1:
+	ASIDE(R11)
+	CALL put<>(SB)
+	JMP  next
 
 // SEALBLOCK makes ciphertext in C of block j, zero behind n, from the keystream in C.
 #define SEALBLOCK(j, RECORD, N, C) \
@@ -542,6 +608,82 @@ other:
 	MOVOU  SLOT_ROUND(i)(DI), X8 \
 	AESENC X8, X0
 
+// TAGFRONT takes slot, record and n in DI, R8 and R10. It makes E(J0) in X0, and puts the length of AAD and ciphertext into DX, the
+// place of the tag into R9, and the reversal into X9.
+#define TAGFRONT \
+	LEAQ 16(R10), DX \
+	LEAQ (R8)(DX*1), R9 \
+	MOVOU      (R8), X0 \
+	MOVOU      nonce<>(SB), X13 \
+	MOVOU      SLOT_FIRST(DI), X12 \
+	PSHUFB     X13, X0 \
+	PXOR       X12, X0 \
+	MOVOU      one<>(SB), X12 \
+	PXOR       X12, X0 \
+	ENCRYPT1(1) \
+	ENCRYPT1(2) \
+	ENCRYPT1(3) \
+	ENCRYPT1(4) \
+	ENCRYPT1(5) \
+	ENCRYPT1(6) \
+	ENCRYPT1(7) \
+	ENCRYPT1(8) \
+	ENCRYPT1(9) \
+	ENCRYPT1(10) \
+	ENCRYPT1(11) \
+	ENCRYPT1(12) \
+	ENCRYPT1(13) \
+	MOVOU      SLOT_ROUND(14)(DI), X8 \
+	AESENCLAST X8, X0 \
+	MOVOU reverse<>(SB), X9 \
+	PXOR  X11, X11
+
+// TAGREST hashes what is left: r = 0 to 16 blocks, the last perhaps short, and the length block: powers from H^r+1 on. The state
+// joins the first, or stands alone. The 16 bytes from each block on are the record's, for the tag follows. The tag is left in X0.
+#define TAGREST \
+	LEAQ (SLOT_POWER1-16*15)(DI), R12 \
+	NOSUMS \
+	LEAQ  15(DX), AX \
+	ANDQ  $~15, AX \
+	LEAQ  SLOT_POWER1(DI), R12 \
+	SUBQ  AX, R12 \
+	MOVOU X11, X10 \
+	TESTQ DX, DX \
+	JEQ   alone \
+block: \
+	MOVOU  (R8), X10 \
+	CMPQ   DX, $16 \
+	JGE    whole \
+	LEAQ   ones<>+48(SB), AX \
+	SUBQ   DX, AX \
+	MOVOU  (AX), X12 \
+	PAND   X12, X10 \
+whole: \
+	PSHUFB X9, X10 \
+	PXOR   X11, X10 \
+alone: \
+	PXOR X11, X11 \
+	PRODUCT(0, R12) \
+	ADDQ $16, R12 \
+	ADDQ $16, R8 \
+	SUBQ $16, DX \
+	JGT  block \
+	SHLQ   $3, R10 \
+	MOVQ   R10, X10 \
+	MOVQ   $128, AX \
+	PINSRQ $1, AX, X10 \
+	PRODUCT(SLOT_POWER1, DI) \
+	MOVOU  X15, X12 \
+	PSLLDQ $8, X12 \
+	PSRLDQ $8, X15 \
+	PXOR   X12, X13 \
+	PXOR   X15, X14 \
+	FOLD \
+	FOLD \
+	PXOR   X14, X13 \
+	PSHUFB X9, X13 \
+	PXOR   X13, X0
+
 // func tagAESNI(slot *keySlot, record *byte, n int, write bool) (same bool)
 //
 // X11 is the state of GHASH, byte-reversed; X9 is the reversal.
@@ -549,42 +691,14 @@ TEXT ·tagAESNI(SB), NOSPLIT, $0-33
 	MOVQ slot+0(FP), DI
 	MOVQ record+8(FP), R8
 	MOVQ n+16(FP), R10
-	LEAQ 16(R10), DX         // bytes left: AAD and ciphertext
-	LEAQ (R8)(DX*1), R9      // the tag's place
-
-	// E(J0).
-	MOVOU      (R8), X0
-	MOVOU      nonce<>(SB), X13
-	MOVOU      SLOT_FIRST(DI), X12
-	PSHUFB     X13, X0
-	PXOR       X12, X0
-	MOVOU      one<>(SB), X12
-	PXOR       X12, X0
-	ENCRYPT1(1)
-	ENCRYPT1(2)
-	ENCRYPT1(3)
-	ENCRYPT1(4)
-	ENCRYPT1(5)
-	ENCRYPT1(6)
-	ENCRYPT1(7)
-	ENCRYPT1(8)
-	ENCRYPT1(9)
-	ENCRYPT1(10)
-	ENCRYPT1(11)
-	ENCRYPT1(12)
-	ENCRYPT1(13)
-	MOVOU      SLOT_ROUND(14)(DI), X8
-	AESENCLAST X8, X0
-
-	MOVOU reverse<>(SB), X9
-	PXOR  X11, X11
+	TAGFRONT
 
 	// Sixteen blocks at a time: state = (state + X1) H^16 + X2 H^15 + ... + X16 H.
 sixteen:
+	CMPQ DX, $256
+	JLT  last
 	LEAQ (SLOT_POWER1-16*15)(DI), R12
 	NOSUMS
-	CMPQ DX, $256
-	JLT  rest
 	MOVQ $4, CX
 
 quarter:
@@ -618,53 +732,8 @@ quarter:
 	SUBQ   $256, DX
 	JMP    sixteen
 
-	// What is left are r = 0 to 16 blocks, the last perhaps short, and the length block: powers from H^r+1 on. The state
-	// joins the first, or stands alone.
-rest:
-	LEAQ  15(DX), AX
-	ANDQ  $~15, AX
-	LEAQ  SLOT_POWER1(DI), R12
-	SUBQ  AX, R12
-	MOVOU X11, X10
-	TESTQ DX, DX
-	JEQ   alone
-
-block:
-	MOVOU  (R8), X10         // the tag follows: these 16 bytes are the record's
-	CMPQ   DX, $16
-	JGE    whole
-	LEAQ   ones<>+48(SB), AX
-	SUBQ   DX, AX
-	MOVOU  (AX), X12
-	PAND   X12, X10
-
-whole:
-	PSHUFB X9, X10
-	PXOR   X11, X10
-
-alone:
-	PXOR X11, X11
-	PRODUCT(0, R12)
-	ADDQ $16, R12
-	ADDQ $16, R8
-	SUBQ $16, DX
-	JGT  block
-
-	SHLQ   $3, R10
-	MOVQ   R10, X10
-	MOVQ   $128, AX
-	PINSRQ $1, AX, X10
-	PRODUCT(SLOT_POWER1, DI)
-	MOVOU  X15, X12
-	PSLLDQ $8, X12
-	PSRLDQ $8, X15
-	PXOR   X12, X13
-	PXOR   X15, X14
-	FOLD
-	FOLD
-	PXOR   X14, X13
-	PSHUFB X9, X13
-	PXOR   X13, X0
+last:
+	TAGREST
 	CMPB   write+24(FP), $0
 	JNE    store
 	MOVOU  (R9), X12
@@ -793,5 +862,218 @@ short:
 	CALL  put<>(SB)
 
 done:
+	CLEAR
+	RET
+
+// The same with two blocks in a register, for vaes256.
+
+// PAIR adds the products of 32 bytes in Y10 with the powers at R12+off.
+#define PAIR(off) \
+	VMOVDQU    off(R12), Y8         \
+	VPCLMULQDQ $0x00, Y8, Y10, Y12  \
+	VPXOR      Y12, Y13, Y13        \
+	VPCLMULQDQ $0x11, Y8, Y10, Y12  \
+	VPXOR      Y12, Y14, Y14        \
+	VPCLMULQDQ $0x01, Y8, Y10, Y12  \
+	VPXOR      Y12, Y15, Y15        \
+	VPCLMULQDQ $0x10, Y8, Y10, Y12  \
+	VPXOR      Y12, Y15, Y15
+
+#define NEXTPAIR(off) \
+	VMOVDQU off(R8), Y10   \
+	VPSHUFB Y9, Y10, Y10   \
+	PAIR(off)
+
+// BOTH adds the upper half of a register to the lower one.
+#define BOTH(Y, X) \
+	VEXTRACTI128 $1, Y, X12  \
+	VPXOR        X12, X, X
+
+#define FOLDBOTH \
+	VMOVDQU    poly<>(SB), X12       \
+	VPCLMULQDQ $0x01, X13, X12, X12  \
+	VPSHUFD    $0x4e, X13, X13       \
+	VPXOR      X12, X13, X13
+
+// func tagVAES256(slot *keySlot, record *byte, n int, write bool) (same bool)
+TEXT ·tagVAES256(SB), NOSPLIT, $0-33
+	MOVQ slot+0(FP), DI
+	MOVQ record+8(FP), R8
+	MOVQ n+16(FP), R10
+	TAGFRONT
+	CMPQ           DX, $256
+	JLT            last
+	LEAQ           (SLOT_POWER1-16*15)(DI), R12
+	VBROADCASTI128 reverse<>(SB), Y9
+	VPXOR          Y11, Y11, Y11
+
+sixteen:
+	VPXOR   Y13, Y13, Y13
+	VPXOR   Y14, Y14, Y14
+	VPXOR   Y15, Y15, Y15
+	VMOVDQU (R8), Y10
+	VPSHUFB Y9, Y10, Y10
+	VPXOR   Y11, Y10, Y10
+	PAIR(0)
+	NEXTPAIR(32)
+	NEXTPAIR(64)
+	NEXTPAIR(96)
+	NEXTPAIR(128)
+	NEXTPAIR(160)
+	NEXTPAIR(192)
+	NEXTPAIR(224)
+	BOTH(Y13, X13)
+	BOTH(Y14, X14)
+	BOTH(Y15, X15)
+	VPSLLDQ $8, X15, X12
+	VPSRLDQ $8, X15, X15
+	VPXOR   X12, X13, X13
+	VPXOR   X15, X14, X14
+	FOLDBOTH
+	FOLDBOTH
+	VPXOR   X14, X13, X11
+	ADDQ    $256, R8
+	SUBQ    $256, DX
+	CMPQ    DX, $256
+	JGE     sixteen
+	VZEROUPPER
+
+last:
+	TAGREST
+	CMPB   write+24(FP), $0
+	JNE    store
+	MOVOU  (R9), X12
+	PXOR   X12, X0
+	PTEST  X0, X0
+	SETEQ  same+32(FP)
+	CLEAR
+	RET
+
+store:
+	MOVOU X0, (R9)
+	MOVB  $1, same+32(FP)
+	CLEAR
+	RET
+
+#define NEXTBOTH(Y) \
+	VPXOR  Y14, Y9, Y    \
+	VPADDD Y10, Y9, Y9
+
+#define SIXTEEN(op, i) \
+	VBROADCASTI128 SLOT_ROUND(i)(DI), Y8 \
+	op             Y8, Y0, Y0            \
+	op             Y8, Y1, Y1            \
+	op             Y8, Y2, Y2            \
+	op             Y8, Y3, Y3            \
+	op             Y8, Y4, Y4            \
+	op             Y8, Y5, Y5            \
+	op             Y8, Y6, Y6            \
+	op             Y8, Y7, Y7
+
+#define XORBOTH(off, Y) \
+	VPXOR   off(R8), Y, Y \
+	VMOVDQU Y, off(R9)
+
+// func cryptVAES256(slot *keySlot, record *byte, n int, dst *byte)
+//
+// Y9 are the next two counters, Y10 is 2 in the same places, and Y14 is what all counter blocks share.
+TEXT ·cryptVAES256(SB), NOSPLIT, $8-32
+	MOVQ           slot+0(FP), DI
+	MOVQ           record+8(FP), R8
+	MOVQ           n+16(FP), DX
+	MOVQ           dst+24(FP), R9
+	VBROADCASTI128 (R8), Y14
+	VBROADCASTI128 nonce<>(SB), Y13
+	VBROADCASTI128 SLOT_FIRST(DI), Y12
+	VPSHUFB        Y13, Y14, Y14
+	VPXOR          Y12, Y14, Y14
+	VMOVDQU        one<>(SB), X10
+	VPADDD         X10, X10, X9            // counter 2
+	VPADDD         X10, X9, X11            // counter 3
+	VINSERTI128    $1, X11, Y9, Y9
+	VPADDD         X10, X10, X10
+	VINSERTI128    $1, X10, Y10, Y10
+	ADDQ           $16, R8
+
+sixteen:
+	TESTQ DX, DX
+	JEQ   done
+	NEXTBOTH(Y0)
+	NEXTBOTH(Y1)
+	NEXTBOTH(Y2)
+	NEXTBOTH(Y3)
+	NEXTBOTH(Y4)
+	NEXTBOTH(Y5)
+	NEXTBOTH(Y6)
+	NEXTBOTH(Y7)
+	SIXTEEN(VAESENC, 1)
+	SIXTEEN(VAESENC, 2)
+	SIXTEEN(VAESENC, 3)
+	SIXTEEN(VAESENC, 4)
+	SIXTEEN(VAESENC, 5)
+	SIXTEEN(VAESENC, 6)
+	SIXTEEN(VAESENC, 7)
+	SIXTEEN(VAESENC, 8)
+	SIXTEEN(VAESENC, 9)
+	SIXTEEN(VAESENC, 10)
+	SIXTEEN(VAESENC, 11)
+	SIXTEEN(VAESENC, 12)
+	SIXTEEN(VAESENC, 13)
+	SIXTEEN(VAESENCLAST, 14)
+	CMPQ  DX, $256
+	JLT   rest
+	XORBOTH(0, Y0)
+	XORBOTH(32, Y1)
+	XORBOTH(64, Y2)
+	XORBOTH(96, Y3)
+	XORBOTH(128, Y4)
+	XORBOTH(160, Y5)
+	XORBOTH(192, Y6)
+	XORBOTH(224, Y7)
+	ADDQ  $256, R8
+	ADDQ  $256, R9
+	SUBQ  $256, DX
+	JMP   sixteen
+
+	// Fewer than sixteen blocks, the last perhaps short: two after two, and the keystream moves down.
+rest:
+	CMPQ    DX, $32
+	JLT     one
+	XORBOTH(0, Y0)
+	VMOVDQA Y1, Y0
+	VMOVDQA Y2, Y1
+	VMOVDQA Y3, Y2
+	VMOVDQA Y4, Y3
+	VMOVDQA Y5, Y4
+	VMOVDQA Y6, Y5
+	VMOVDQA Y7, Y6
+	ADDQ    $32, R8
+	ADDQ    $32, R9
+	SUBQ    $32, DX
+	JMP     rest
+
+one:
+	CMPQ         DX, $16
+	JLT          short
+	VEXTRACTI128 $1, Y0, X1
+	VPXOR        (R8), X0, X0
+	VMOVDQU      X0, (R9)
+	VMOVDQA      X1, X0
+	ADDQ         $16, R8
+	ADDQ         $16, R9
+	SUBQ         $16, DX
+
+short:
+	VZEROUPPER
+	TESTQ DX, DX
+	JEQ   done
+	MOVOU (R8), X1           // the tag follows: these 16 bytes are the record's
+	PXOR  X0, X1
+	MOVQ  R9, BX
+	MOVQ  DX, CX
+	CALL  put<>(SB)
+
+done:
+	VZEROUPPER
 	CLEAR
 	RET

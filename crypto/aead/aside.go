@@ -13,7 +13,7 @@ const (
 // learns that it was refused in any case; but an engine that leaves out the store shows the verdict in its time too, and
 // then nobody can show with a clock that nothing else of a tag is in there.
 //
-// Kernels that store under masks do not need it, vaes256 for whole words of 8 bytes. From the others zeros go there, never
+// Kernels that store under masks do not need it, vaes256 for whole words of 8 bytes and aesni for those of 4. From the others zeros go there, never
 // plaintext. Of a ciphertext of more than fastText bytes it is what the record decrypts to, and it is cleared before Open returns.
 // The place for a Dst has its offset in the page, so that the two meet the same sets of a cache and the same loads that the
 // processor takes for the same address.

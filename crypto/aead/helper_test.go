@@ -10,9 +10,13 @@ import (
 	"github.com/cellward/cellward/crypto/spdu"
 )
 
-// engines are all engines that this machine can run, and the twin.
+// engines are all engines that this machine can run, those with kernels that it does not need, and the twin.
 func engines() []Engine {
-	return append(realEngines(), &SideBySide{kernel: twin, mem: new(KeyMemory)})
+	all := realEngines()
+	for _, k := range append(otherKernels(), twin) {
+		all = append(all, &SideBySide{kernel: k, mem: new(KeyMemory)})
+	}
+	return all
 }
 
 // realEngines are all engines that this machine can run.

@@ -18,13 +18,17 @@ func kernels() []kernel {
 	if hasVAES256() {
 		k = append(k, kernel{
 			name: NameVAES256, expand: expandAMD64,
-			lanes: 2, open: openVAES256, seal: sealVAES256, tag: tagAESNI, crypt: cryptAESNI,
+			lanes: 2, open: openVAES256, seal: sealVAES256, tag: tagVAES256, crypt: cryptVAES256,
 		})
 	}
 	if hasAES() {
+		open := openAESNI
+		if cpu.X86.HasAVX {
+			open = openAVX
+		}
 		k = append(k, kernel{
 			name: NameAESNI, expand: expandAMD64,
-			lanes: 2, open: openAESNI, seal: sealAESNI, tag: tagAESNI, crypt: cryptAESNI,
+			lanes: 2, open: open, seal: sealAESNI, tag: tagAESNI, crypt: cryptAESNI,
 		})
 	}
 	return k
@@ -74,6 +78,9 @@ func cryptAllVAES512(slot *keySlot, record *byte, n int, dst *byte) {
 func openAESNI(ops *Op, groups int, aside *aside) (done, accepted int)
 
 //go:noescape
+func openAVX(ops *Op, groups int, aside *aside) (done, accepted int)
+
+//go:noescape
 func sealAESNI(ops *Op, groups int) (done int)
 
 //go:noescape
@@ -87,3 +94,9 @@ func openVAES256(ops *Op, groups int, aside *aside) (done, accepted int)
 
 //go:noescape
 func sealVAES256(ops *Op, groups int) (done int)
+
+//go:noescape
+func tagVAES256(slot *keySlot, record *byte, n int, write bool) (same bool)
+
+//go:noescape
+func cryptVAES256(slot *keySlot, record *byte, n int, dst *byte)

@@ -59,7 +59,7 @@ func (w words) addRecord(record, plain []byte) {
 // are accepted or refused.
 func TestStackIsClean(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // it may move the stack
-	for _, k := range kernels() {
+	for _, k := range append(kernels(), otherKernels()...) {
 		t.Run("engine="+k.name, func(t *testing.T) {
 			e := &SideBySide{kernel: k, mem: new(KeyMemory)}
 			key := newKey(t, e, 1)
@@ -128,11 +128,17 @@ func TestStackIsClean(t *testing.T) {
 // TestAsideHoldsNothing: of a PDU that is refused nothing is left in the place aside, where zeros are stored, or which is
 // cleared, and nothing is stored there for one that is accepted, except zeros.
 func TestAsideHoldsNothing(t *testing.T) {
-	for _, k := range append(kernels(), twin) {
+	all := kernels()
+	asideFrom := len(all) // those from here on know no masks
+	for i, k := range append(all, append(otherKernels(), twin)...) {
+		word := 0
+		if i < asideFrom {
+			word = maskedWords(k.name)
+		}
 		t.Run("engine="+k.name, func(t *testing.T) {
 			e := &SideBySide{kernel: k, mem: new(KeyMemory)}
 			key := newKey(t, e, 1)
-			for _, n := range []int{1, 3, 7, 8, 15, 16, 24, 31, 40, 48, 49, 256, 700, MaxText} {
+			for _, n := range []int{1, 3, 4, 7, 8, 12, 15, 16, 24, 31, 40, 48, 49, 256, 700, MaxText} {
 				for _, right := range []bool{true, false} {
 					ops := make([]Op, maxLanes)
 					for i := range ops {
@@ -157,7 +163,7 @@ func TestAsideHoldsNothing(t *testing.T) {
 						}
 					}
 					// Masked stores and accepted PDUs of the kernels leave the paint as it is.
-					masked := k.name == NameVAES512 || k.name == NameVAES256 && n%8 == 0
+					masked := word > 0 && n%word == 0
 					touched := !right && !masked
 					if n > fastText {
 						touched = k.cryptMasked == nil

@@ -13,7 +13,7 @@ import (
 // TestRegistersAreCleared: after each function of a kernel no register holds a part of a key, a keystream or a
 // plaintext.
 func TestRegistersAreCleared(t *testing.T) {
-	for _, k := range kernels() {
+	for _, k := range append(kernels(), otherKernels()...) {
 		t.Run("engine="+k.name, func(t *testing.T) {
 			e := &SideBySide{kernel: k, mem: new(KeyMemory)}
 			key := newKey(t, e, 1)

@@ -6,8 +6,8 @@
 #include "go_asm.h"
 #include "slot.h"
 
-// AVX2 with VAES and VPCLMULQDQ: two blocks in a register, masks for whole words only. Ciphertexts of more than 48 bytes go through the
-// functions of aesni_amd64.s.
+// AVX2 with VAES and VPCLMULQDQ: two blocks in a register, masks for whole words only. What ciphertexts of more than 48 bytes go through
+// is in aesni_amd64.s, beside what it has in common with those functions.
 
 // Reverses the bytes of each block.
 DATA reverse<>+0(SB)/8, $0x08090a0b0c0d0e0f

@@ -97,21 +97,25 @@ GLOBL one<>(SB), RODATA|NOPTR, $16
 // FIELD is a field of the i-th operation of the group.
 #define FIELD(i, field) ((field)+(i)*Op__size)(R15)
 
-// TAKE finds operation i, if it is one for this kernel: with a key, 0 to 48 bytes of ciphertext, which leaves 16+n in
-// DX, and what CHECK asks. It loads the data once, and all that follows is made from the register: what has been
-// hashed is what is decrypted, and what the nonce is made of, even if the record should change meanwhile.
-#define TAKE(i, SLOT, DATA, CIPHER, CHECK) \
+// ASK finds operation i, if it is one for this kernel: with a key, 0 to 48 bytes of ciphertext, and what CHECK asks. If not, it
+// jumps.
+#define ASK(i, SLOT, CHECK, otherwise) \
+	MOVQ  FIELD(i, Op_Record+8), DX \
+	MOVQ  FIELD(i, Op_Key), SLOT    \
+	LEAQ  -32(DX), CX               \
+	CMPQ  CX, $const_fastText       \
+	JHI   otherwise                 \
+	CHECK(i, otherwise)             \
+	TESTQ SLOT, SLOT                \
+	JEQ   otherwise                 \
+	MOVQ  Key_slot(SLOT), SLOT      \
+	TESTQ SLOT, SLOT                \
+	JEQ   otherwise
+
+// TAKE loads the data of operation i once, and all that follows is made from the register: what has been hashed is what is
+// decrypted, and what the nonce is made of, even if the record should change meanwhile. It leaves 16+n in DX.
+#define TAKE(i, SLOT, DATA, CIPHER) \
 	MOVQ            FIELD(i, Op_Record+8), DX       \
-	MOVQ            FIELD(i, Op_Key), SLOT          \
-	LEAQ            -32(DX), CX                     \
-	CMPQ            CX, $const_fastText             \
-	JHI             other                           \
-	CHECK(i)                                        \
-	TESTQ           SLOT, SLOT                      \
-	JEQ             other                           \
-	MOVQ            Key_slot(SLOT), SLOT            \
-	TESTQ           SLOT, SLOT                      \
-	JEQ             other                           \
 	MOVQ            FIELD(i, Op_Record), BX         \
 	SUBQ            $16, DX                         \
 	BZHIQ           DX, R14, AX                     \
@@ -122,23 +126,29 @@ GLOBL one<>(SB), RODATA|NOPTR, $16
 	VPSHUFB         nonce<>(SB), CIPHER, CIPHER     \
 	VPTERNLOGQ      $0x96, count<>(SB), Z29, CIPHER
 
-#define NOCHECK(i)
+#define NOCHECK(i, otherwise)
 
 // DSTCHECK: Dst has room for n bytes, which are in CX.
-#define DSTCHECK(i) \
+#define DSTCHECK(i, otherwise) \
 	CMPQ CX, FIELD(i, Op_Dst+16) \
-	JGT  other
+	JGT  otherwise
 
 #define ONE(op, off, SLOT, CIPHER) \
 	VBROADCASTI32X4 off(SLOT), Z29      \
 	op              Z29, CIPHER, CIPHER
 
-// ROUND does round i of the four, each under its own key.
+// ROUND does round i of the four, each under its own key. THEIRS does so for the four in the other half of the registers.
 #define ROUND(op, i) \
 	ONE(op, SLOT_ROUND(i), SI, Z0) \
 	ONE(op, SLOT_ROUND(i), DI, Z1) \
 	ONE(op, SLOT_ROUND(i), R8, Z2) \
 	ONE(op, SLOT_ROUND(i), R9, Z3)
+
+#define THEIRS(op, i) \
+	ONE(op, SLOT_ROUND(i), R10, Z4) \
+	ONE(op, SLOT_ROUND(i), R11, Z5) \
+	ONE(op, SLOT_ROUND(i), R12, Z6) \
+	ONE(op, SLOT_ROUND(i), R13, Z7)
 
 // PRODUCTS multiplies the blocks of DATA with their powers of H, without carry and without reduction. 16+n-1 without
 // its low bits is 16*m, and so many bytes in front of H^2 lies the power that the AAD meets.
@@ -195,7 +205,7 @@ GLOBL one<>(SB), RODATA|NOPTR, $16
 	VPSHUFB    REVERSE, Z18, OUT
 
 // FIRSTS collects E(J0) of the four.
-#define FIRSTS(OUT) \
+#define FIRSTS(Z0, X1, X2, X3, OUT) \
 	VINSERTI32X4 $1, X1, Z0, OUT  \
 	VINSERTI32X4 $2, X2, OUT, OUT \
 	VINSERTI32X4 $3, X3, OUT, OUT
@@ -221,81 +231,158 @@ GLOBL one<>(SB), RODATA|NOPTR, $16
 	VALIGNQ  $2, CIPHER, CIPHER, CIPHER \
 	VMOVDQU8 CIPHER, K1, (BX)
 
+// FIRSTHALF is rounds 1 to 9 of a group, and the whole of GHASH, the values of which are left in Z16 and the tags that came in Z22. The
+// two do not depend on each other: their lines alternate, so that both units have work.
+#define FIRSTHALF(DO, A, B, C, D, DA, DB, DC, DD) \
+	PRODUCTS(0, A, DA, Z18, Z19, Z20) \
+	DO(VAESENC, 1)                    \
+	PRODUCTS(1, B, DB, Z21, Z22, Z23) \
+	DO(VAESENC, 2)                    \
+	PAIR(Z18, Z21)                    \
+	PAIR(Z19, Z22)                    \
+	PAIR(Z20, Z23)                    \
+	DO(VAESENC, 3)                    \
+	PRODUCTS(2, C, DC, Z21, Z22, Z23) \
+	DO(VAESENC, 4)                    \
+	PRODUCTS(3, D, DD, Z24, Z25, Z26) \
+	DO(VAESENC, 5)                    \
+	PAIR(Z21, Z24)                    \
+	PAIR(Z22, Z25)                    \
+	PAIR(Z23, Z26)                    \
+	DO(VAESENC, 6)                    \
+	JOIN(Z18, Z21)                    \
+	JOIN(Z19, Z22)                    \
+	JOIN(Z20, Z23)                    \
+	DO(VAESENC, 7)                    \
+	LENGTH(0, $0, A)                  \
+	CAME($0)                          \
+	LENGTH(1, $1, B)                  \
+	CAME($1)                          \
+	DO(VAESENC, 8)                    \
+	LENGTH(2, $2, C)                  \
+	CAME($2)                          \
+	LENGTH(3, $3, D)                  \
+	CAME($3)                          \
+	DO(VAESENC, 9)                    \
+	REDUCE(Z16)
+
+// VERDICT compares all sixteen bytes of GHASH XOR the tag that came with E(J0), whatever differs first. A PDU is right when
+// both of its words are. What REPORT asks for is left in AX.
+#define VERDICT(C0, X1, X2, X3) \
+	FIRSTS(C0, X1, X2, X3, Z18) \
+	VPCMPEQQ Z16, Z18, K1       \
+	KMOVB    K1, AX             \
+	MOVL     AX, BX             \
+	SHRL     $1, BX             \
+	ANDL     BX, AX             \
+	ANDL     $0x55, AX          \
+	POPCNTL  AX, BX             \
+	ADDQ     BX, accepted+32(FP)
+
 // func openVAES512(ops *Op, groups int, aside *aside) (done, accepted int)
 //
 // It stores under a mask, which is zero for a PDU that is refused, and needs no place aside.
+//
+// A group's rounds wait for one another, so the next group is taken meanwhile, into the other half of the registers:
+//
+//	           slots           cipher    data
+//	one group  SI, DI, R8, R9  Z0 to Z3  Z8 to Z11
+//	the next   R10 to R13      Z4 to Z7  Z12 to Z15
 TEXT ·openVAES512(SB), NOSPLIT, $0-40
 	MOVQ ops+0(FP), R15
 	MOVQ $0, done+24(FP)
 	MOVQ $0, accepted+32(FP)
 	MOVQ $-1, R14
 	CONSTANTS
+	ASK(0, SI, DSTCHECK, other)
+	ASK(1, DI, DSTCHECK, other)
+	ASK(2, R8, DSTCHECK, other)
+	ASK(3, R9, DSTCHECK, other)
+	TAKE(0, SI, Z8, Z0)
+	TAKE(1, DI, Z9, Z1)
+	TAKE(2, R8, Z10, Z2)
+	TAKE(3, R9, Z11, Z3)
 
 group:
-	TAKE(0, SI, Z8, Z0, DSTCHECK)
-	TAKE(1, DI, Z9, Z1, DSTCHECK)
-	TAKE(2, R8, Z10, Z2, DSTCHECK)
-	TAKE(3, R9, Z11, Z3, DSTCHECK)
+	DECQ groups+8(FP)
+	JEQ  last
+	ASK(4, R10, DSTCHECK, last)
+	ASK(5, R11, DSTCHECK, last)
+	ASK(6, R12, DSTCHECK, last)
+	ASK(7, R13, DSTCHECK, last)
+	FIRSTHALF(ROUND, SI, DI, R8, R9, Z8, Z9, Z10, Z11)
+	ROUND(VAESENC, 10)
+	VPXORQ Z22, Z16, Z16
+	TAKE(4, R10, Z12, Z4)
+	ROUND(VAESENC, 11)
+	TAKE(5, R11, Z13, Z5)
+	ROUND(VAESENC, 12)
+	TAKE(6, R12, Z14, Z6)
+	ROUND(VAESENC, 13)
+	TAKE(7, R13, Z15, Z7)
+	ROUND(VAESENCLAST, 14)
+	VERDICT(Z0, X1, X2, X3)
+	REPORT(0, Z8, Z0)
+	REPORT(1, Z9, Z1)
+	REPORT(2, Z10, Z2)
+	REPORT(3, Z11, Z3)
+	ADDQ $4, done+24(FP)
+	ADDQ $(4*Op__size), R15
 
-	// GHASH and the cipher do not depend on each other. Their lines alternate, so that both units have work.
-	PRODUCTS(0, SI, Z8, Z18, Z19, Z20)
-	ROUND(VAESENC, 1)
-	PRODUCTS(1, DI, Z9, Z21, Z22, Z23)
-	ROUND(VAESENC, 2)
-	PAIR(Z18, Z21)
-	PAIR(Z19, Z22)
-	PAIR(Z20, Z23)
-	ROUND(VAESENC, 3)
-	PRODUCTS(2, R8, Z10, Z21, Z22, Z23)
-	ROUND(VAESENC, 4)
-	PRODUCTS(3, R9, Z11, Z24, Z25, Z26)
-	ROUND(VAESENC, 5)
-	PAIR(Z21, Z24)
-	PAIR(Z22, Z25)
-	PAIR(Z23, Z26)
-	ROUND(VAESENC, 6)
-	JOIN(Z18, Z21)
-	JOIN(Z19, Z22)
-	JOIN(Z20, Z23)
-	ROUND(VAESENC, 7)
-	LENGTH(0, $0, SI)
-	CAME($0)
-	LENGTH(1, $1, DI)
-	CAME($1)
-	ROUND(VAESENC, 8)
-	LENGTH(2, $2, R8)
-	CAME($2)
-	LENGTH(3, $3, R9)
-	CAME($3)
-	ROUND(VAESENC, 9)
-	REDUCE(Z16)
+	DECQ groups+8(FP)
+	JEQ  theirs
+	ASK(4, SI, DSTCHECK, theirs)
+	ASK(5, DI, DSTCHECK, theirs)
+	ASK(6, R8, DSTCHECK, theirs)
+	ASK(7, R9, DSTCHECK, theirs)
+	FIRSTHALF(THEIRS, R10, R11, R12, R13, Z12, Z13, Z14, Z15)
+	THEIRS(VAESENC, 10)
+	VPXORQ Z22, Z16, Z16
+	TAKE(4, SI, Z8, Z0)
+	THEIRS(VAESENC, 11)
+	TAKE(5, DI, Z9, Z1)
+	THEIRS(VAESENC, 12)
+	TAKE(6, R8, Z10, Z2)
+	THEIRS(VAESENC, 13)
+	TAKE(7, R9, Z11, Z3)
+	THEIRS(VAESENCLAST, 14)
+	VERDICT(Z4, X5, X6, X7)
+	REPORT(0, Z12, Z4)
+	REPORT(1, Z13, Z5)
+	REPORT(2, Z14, Z6)
+	REPORT(3, Z15, Z7)
+	ADDQ $4, done+24(FP)
+	ADDQ $(4*Op__size), R15
+	JMP  group
+
+theirs:
+	MOVQ      R10, SI
+	MOVQ      R11, DI
+	MOVQ      R12, R8
+	MOVQ      R13, R9
+	VMOVDQA64 Z4, Z0
+	VMOVDQA64 Z5, Z1
+	VMOVDQA64 Z6, Z2
+	VMOVDQA64 Z7, Z3
+	VMOVDQA64 Z12, Z8
+	VMOVDQA64 Z13, Z9
+	VMOVDQA64 Z14, Z10
+	VMOVDQA64 Z15, Z11
+
+last:
+	FIRSTHALF(ROUND, SI, DI, R8, R9, Z8, Z9, Z10, Z11)
 	ROUND(VAESENC, 10)
 	VPXORQ Z22, Z16, Z16
 	ROUND(VAESENC, 11)
 	ROUND(VAESENC, 12)
 	ROUND(VAESENC, 13)
 	ROUND(VAESENCLAST, 14)
-
-	// GHASH XOR the tag that came equals E(J0): all sixteen bytes are compared, whatever differs first. A PDU is right
-	// when both of its words are.
-	FIRSTS(Z18)
-	VPCMPEQQ Z16, Z18, K1
-	KMOVB    K1, AX
-	MOVL     AX, BX
-	SHRL     $1, BX
-	ANDL     BX, AX
-	ANDL     $0x55, AX
-	POPCNTL  AX, BX
-	ADDQ     BX, accepted+32(FP)
+	VERDICT(Z0, X1, X2, X3)
 	REPORT(0, Z8, Z0)
 	REPORT(1, Z9, Z1)
 	REPORT(2, Z10, Z2)
 	REPORT(3, Z11, Z3)
-
 	ADDQ $4, done+24(FP)
-	ADDQ $(4*Op__size), R15
-	DECQ groups+8(FP)
-	JNZ  group
 
 other:
 	CLEAR
@@ -328,10 +415,14 @@ TEXT ·sealVAES512(SB), NOSPLIT, $0-24
 	CONSTANTS
 
 group:
-	TAKE(0, SI, Z8, Z0, NOCHECK)
-	TAKE(1, DI, Z9, Z1, NOCHECK)
-	TAKE(2, R8, Z10, Z2, NOCHECK)
-	TAKE(3, R9, Z11, Z3, NOCHECK)
+	ASK(0, SI, NOCHECK, other)
+	ASK(1, DI, NOCHECK, other)
+	ASK(2, R8, NOCHECK, other)
+	ASK(3, R9, NOCHECK, other)
+	TAKE(0, SI, Z8, Z0)
+	TAKE(1, DI, Z9, Z1)
+	TAKE(2, R8, Z10, Z2)
+	TAKE(3, R9, Z11, Z3)
 	ROUND(VAESENC, 1)
 	ROUND(VAESENC, 2)
 	ROUND(VAESENC, 3)
@@ -346,7 +437,7 @@ group:
 	ROUND(VAESENC, 12)
 	ROUND(VAESENC, 13)
 	ROUND(VAESENCLAST, 14)
-	FIRSTS(Z16)
+	FIRSTS(Z0, X1, X2, X3, Z16)
 	SEALDATA(0, Z8, Z0)
 	PRODUCTS(0, SI, Z8, Z18, Z19, Z20)
 	SEALDATA(1, Z9, Z1)

@@ -14,6 +14,18 @@ func SampleFD(header uint64, size int) bool {
 		(size == fdMiddle || size == fdLarge || size == fdSmall && header>>4&15 <= fdSmallMaxPad)
 }
 
+// InOrderMask takes out of a header what SampleInOrder speaks of: version, kind and counter.
+const InOrderMask = ^uint64(0xfff0)
+
+// SampleInOrder is the header of a sample, under InOrderMask, read as a little-endian word. Of two such headers the one with the
+// higher counter is higher. A counter above MaxCounter has none, and gives 0.
+func SampleInOrder(counter uint64) uint64 {
+	if counter > MaxCounter {
+		return 0
+	}
+	return counter<<16 | uint64(KindSample)<<2 | Version
+}
+
 // TextFD is room for the plaintext of a sample on CAN FD, which begins at TextFrontFD. What is in front of it means nothing; it
 // is there so that words can be read from the end of any plaintext.
 type TextFD [TextFrontFD + fdLargeText + 8]byte

@@ -23,6 +23,32 @@ func TestSampleFD(t *testing.T) {
 	}
 }
 
+// TestSampleInOrder compares with the headers of samples, and orders them.
+func TestSampleInOrder(t *testing.T) {
+	for _, counter := range []uint64{1, 2, 255, 1<<32 - 1, MaxCounter - 1, MaxCounter} {
+		for pad := range uint8(MaxPad + 1) {
+			var b [HeaderSize]byte
+			Header{Kind: KindSample, Pad: pad, EpochLow: pad * 17, Counter: counter}.Put(b[:])
+			if got := binary.LittleEndian.Uint64(b[:]) & InOrderMask; got != SampleInOrder(counter) {
+				t.Fatalf("counter %d, pad %d: %#x, want %#x", counter, pad, got, SampleInOrder(counter))
+			}
+		}
+		for _, kind := range []Kind{KindHeartbeat, KindStart} {
+			var b [HeaderSize]byte
+			Header{Kind: kind, Counter: counter}.Put(b[:])
+			if binary.LittleEndian.Uint64(b[:])&InOrderMask == SampleInOrder(counter) {
+				t.Fatalf("a %v passes for a sample", kind)
+			}
+		}
+		if SampleInOrder(counter-1) >= SampleInOrder(counter) {
+			t.Fatalf("%d does not come behind %d", counter, counter-1)
+		}
+	}
+	if SampleInOrder(MaxCounter+1) != 0 {
+		t.Error("there is something above the highest counter")
+	}
+}
+
 // TestTextLength compares the fast reading with ParseSample, for every length and pad, with one byte that is not zero at
 // every place, and with several. Lengths that no frame has are refused.
 func TestTextLength(t *testing.T) {
