@@ -185,6 +185,15 @@ func (m *migration) make() (err error) {
 			err = errors.Join(migrated(err), os.RemoveAll(beside))
 		}
 	}()
+	// Whoever puts the set in its place, and if it is the third who goes on where two were killed, is to keep the rings of the former set
+	// together with what says whose they are.
+	former, err := newFormer(m.root)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(beside, former), 0o700); err != nil {
+		return fmt.Errorf("make folder for pins: %w", err)
+	}
 	for _, name := range sharedMaps() {
 		if err := m.create(mapsFolder, name, m.spec[name]); err != nil {
 			return err
@@ -366,27 +375,51 @@ func (m *migration) close() error {
 // in the former rings.
 func settle(root string, reach func(string)) error {
 	next := filepath.Join(root, nextFolder)
-	folders, err := os.ReadDir(next)
+	entries, err := os.ReadDir(next)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("list maps in effect: %w", err)
 	}
-	former, err := newFormer(root)
-	if err != nil {
-		return err
+	former := ""
+	var folders []string
+	for _, e := range entries {
+		if _, err := formerNumber(e.Name()); err == nil {
+			former = e.Name()
+		} else {
+			folders = append(folders, e.Name())
+		}
 	}
-	for _, f := range folders {
-		if err := settleFolder(root, f.Name(), former, reach); err != nil {
+	if former == "" && len(folders) > 0 {
+		return fmt.Errorf("put maps in their places: %w: %s does not say what becomes of the former ones", ErrMigrate, next)
+	}
+	slices.SortFunc(folders, func(a, b string) int { return metaFirst(a, b, mapsFolder) })
+	for _, folder := range folders {
+		if err := settleFolder(root, folder, former, reach); err != nil {
 			return err
 		}
 	}
 	reach("end")
-	if err := os.Remove(next); err != nil {
+	// It has the note of the former folder's name and nothing else any more.
+	if err := os.RemoveAll(next); err != nil {
 		return fmt.Errorf("remove folder of pins: %w", err)
 	}
 	return nil
+}
+
+// metaFirst sorts one name before all others. What says whose a set is changes first, so that a build that knows nothing of migrations
+// refuses what it finds from then on.
+func metaFirst(a, b, first string) int {
+	switch {
+	case a == b:
+		return 0
+	case a == first:
+		return -1
+	case b == first:
+		return 1
+	}
+	return strings.Compare(a, b)
 }
 
 func settleFolder(root, folder, former string, reach func(string)) error {
@@ -398,6 +431,7 @@ func settleFolder(root, folder, former string, reach func(string)) error {
 	if err := os.MkdirAll(to, 0o700); err != nil {
 		return fmt.Errorf("make folder for pins: %w", err)
 	}
+	slices.SortFunc(entries, func(a, b os.DirEntry) int { return metaFirst(a.Name(), b.Name(), can.FilterMapMeta) })
 	for _, e := range entries {
 		path := filepath.Join(to, e.Name())
 		if slices.Contains(formerMaps(), e.Name()) {
