@@ -313,7 +313,7 @@ func Detach(root string, slots ...uint32) error {
 	}
 	if len(slots) > 0 {
 		// What stays is to be one set.
-		if err := recoverMigration(root, func(string) {}); err != nil {
+		if err := settle(root, func(string) {}); err != nil {
 			return err
 		}
 	}

@@ -524,13 +524,13 @@ func (m *migration) checkArray(name string, b []byte, stride, size int) error {
 	return nil
 }
 
-// recoverMigration clears up after a process that was killed in a migration: a set that was not in effect goes, one that was takes its
-// place. The caller holds the lock on the pins.
-func recoverMigration(root string, reach func(string)) error {
+// removeBeside removes a set that was not in effect when its process was killed. The caller holds the lock on the pins, and nobody else is
+// migrating.
+func removeBeside(root string) error {
 	if err := os.RemoveAll(filepath.Join(root, besideFolder)); err != nil {
 		return fmt.Errorf("remove maps that were not in effect: %w", err)
 	}
-	return settle(root, reach)
+	return nil
 }
 
 // removeMigration removes all that migrations have left.

@@ -242,6 +242,10 @@ func tMigrateBeside(t *testing.T, kind string) {
 	if i.Migration != MigrationPrepared || !i.Meta.SameLayout || len(i.AsideIDs) != len(sharedMaps())+len(busMaps()) {
 		t.Errorf("migration %q, same layout %v, %d maps aside", i.Migration, i.Meta.SameLayout, len(i.AsideIDs))
 	}
+	ok(t, openSet(t, Options{Root: l.root}).Close())
+	if i := l.inspected(t); i.Migration != MigrationPrepared {
+		t.Errorf("who only opens has taken the new set away: %q", i.Migration)
+	}
 	ok(t, given.Close())
 	if got := pinNames(t, l.root); !slices.Equal(got, pins) || l.bus.program(t) != own {
 		t.Errorf("after one has given up: pins %v, want %v", got, pins)

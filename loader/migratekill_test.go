@@ -208,6 +208,32 @@ func tMigrationKilledAgain(t *testing.T, kind string) {
 	}
 }
 
+// TestMigrationKilledDetach opens the bus after a kill at every step: nothing stays behind, whichever maps the program at the hook uses.
+func TestMigrationKilledDetach(t *testing.T) { eachHook(t, tMigrationKilledDetach) }
+
+func tMigrationKilledDetach(t *testing.T, kind string) {
+	l := newLab(t, kind)
+	for step, ended := 0, false; !ended; step += 3 {
+		ok(t, l.set.Close())
+		var last string
+		last, _, ended = l.killMigration(t, "up", step)
+		before := l.inspected(t)
+		slots := []uint32{testIface}
+		if step%2 == 0 {
+			slots = nil // all
+		}
+		ok(t, l.ns.Do(func() error { return Detach(l.root, slots...) }))
+		if got := hook(t, l.ns, labDevice); len(got) != 0 || hasQdisc(t, l.ns, labDevice) {
+			t.Fatalf("%s: left at the hook: %v", last, got)
+		}
+		if _, err := os.Stat(l.root); !errors.Is(err, os.ErrNotExist) {
+			t.Fatalf("%s: left pinned: %v", last, pinNames(t, l.root))
+		}
+		eventually(t, "the kernel lets go of everything", func() bool { return must[Remains](t)(before.Remains()).None() })
+		l.start(t, true)
+	}
+}
+
 // killMigration runs the child and returns its last step, what it has read, and whether it came to its end.
 func (l *lab) killMigration(t *testing.T, direction string, step int) (last string, read []uint64, ended bool) {
 	t.Helper()

@@ -108,8 +108,14 @@ func open(opts Options, own *layout, beside bool) (*Set, error) {
 	if err := removeStale(root); err != nil {
 		return nil, err
 	}
-	if err := recoverMigration(root, own.reach); err != nil {
+	if err := settle(root, own.reach); err != nil {
 		return nil, err
+	}
+	if opts.Migrate || beside {
+		// Else it may be that of a successor at work: who only opens may do so beside an agent.
+		if err := removeBeside(root); err != nil {
+			return nil, err
+		}
 	}
 	boot, err := bootID()
 	if err != nil {
