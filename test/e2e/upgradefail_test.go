@@ -39,12 +39,12 @@ func startTraffic(t *testing.T) *traffic {
 	return startTrafficOf(t, program())
 }
 
-// startTrafficOf is startTraffic with a program of the test's own.
-func startTrafficOf(t *testing.T, program string) *traffic {
+// startTrafficOf is startTraffic with a program of the test's own and arguments of its agents.
+func startTrafficOf(t *testing.T, program string, args ...string) *traffic {
 	t.Helper()
 	const speed = 15 // 5,100 frames a second
 	x := &traffic{t: t, simulated: 3 * time.Minute * speed}
-	x.Lab = newLab(t, demo.LabOptions{Frames: 200_000, Program: program}, x.simulated)
+	x.Lab = newLab(t, demo.LabOptions{Frames: 200_000, Program: program, AgentArgs: args}, x.simulated)
 	var err error
 	if x.gateway, err = x.StartAgent(t.Context()); err != nil {
 		t.Fatal(err)

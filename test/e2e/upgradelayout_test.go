@@ -130,11 +130,12 @@ func TestUpgradesToAnotherLayout(t *testing.T) {
 }
 
 // TestStartsWithAnotherLayout kills agents at any instant, in an upgrade or without, and starts one with the other layout over what they
-// have left. Nothing is published twice, nothing forged is accepted, and what is lost is at most a batch per kill and counted.
+// have left. Nothing is published twice, nothing forged is accepted, and what is lost is at most a batch per kill and counted. The filter is
+// held by clsact, where the program at the hook is told by its rings, and the rings are exchanged.
 func TestStartsWithAnotherLayout(t *testing.T) {
 	needRoot(t)
 	c := newChanging(t)
-	x := startTrafficOf(t, c.path)
+	x := startTrafficOf(t, c.path, "--hook", loader.HookClsact)
 	behind, err := x.TapStack()
 	if err != nil {
 		t.Fatal(err)
