@@ -51,7 +51,9 @@ func (a *Agent) readFormer(saves *saver) error {
 		candidates, control, derr := f.Discard()
 		if n := candidates + control; n > 0 || err != nil || derr != nil {
 			a.mu.Lock()
-			a.core.tables.Counters[f.Slot].Add(loader.AgentUnknownStream, n)
+			if int(f.Slot) < len(a.core.tables.Counters) {
+				a.core.tables.Counters[f.Slot].Add(loader.AgentUnknownStream, n)
+			}
 			a.mu.Unlock()
 			a.log.Error("frames in a ring of another layout could not be read", "event", "former_frames_lost", "slot", f.Slot, "layout", f.Layout.String(),
 				"candidates", candidates, "start_records", control, "reason", fmt.Sprint(errors.Join(err, derr)))
