@@ -68,9 +68,12 @@ type Bus struct {
 	opts BusOptions
 	at   atomic.Pointer[attached]
 
-	maps     map[string]*ebpf.Map
-	prog     *ebpf.Program
-	anchor   anchor // nil: never attached
+	maps   map[string]*ebpf.Map
+	prog   *ebpf.Program
+	anchor anchor // nil: never attached
+	// absent says that there was no interface when the programs were exchanged after a migration: what is at its hook when it is back
+	// may hand over in former rings.
+	absent   bool
 	counters *table[Counters]
 
 	candidates, control *Ring

@@ -89,8 +89,8 @@ func (a *clsactAnchor) Close() error { return a.note.Close() }
 
 func (a *clsactAnchor) name() string { return fmt.Sprint("cellward_", busPrefix, a.slot) }
 
-// holds looks for the filter. One that runs what this anchor or the note's last writer has set is the bus's. To look into
-// another takes CAP_SYS_ADMIN; without it such a filter is somebody else's, and install finds its place taken.
+// holds looks for the filter. One that runs what this anchor or the note's last writer has set is the bus's, and one that uses its
+// rings. To look for those takes CAP_SYS_ADMIN; without it such a filter is somebody else's, and install finds its place taken.
 func (a *clsactAnchor) holds(at place) (id ebpf.ProgramID, found bool, err error) {
 	err = inTC(at.ns, func(t tcConn) error {
 		id, found, err = a.find(t, at.index)
@@ -115,7 +115,8 @@ func (a *clsactAnchor) find(t tcConn, index int) (ebpf.ProgramID, bool, error) {
 			return f.program, f.name == a.name(), nil
 		}
 		ours, err := programUses(f.program, a.rings)
-		if errors.Is(err, unix.EPERM) {
+		if errors.Is(err, unix.EPERM) || err == nil && !ours {
+			// Also a ring that no pin leads to any more may be the bus's.
 			ours, err = a.noted(f.program)
 		}
 		return f.program, ours, err

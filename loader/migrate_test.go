@@ -14,6 +14,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/cellward/cellward/bpf/can"
 )
@@ -286,6 +288,92 @@ func tMigrateBeside(t *testing.T, kind string) {
 	if got := pinNames(t, l.root); !slices.Equal(got, pins) {
 		t.Errorf("pins %v, want %v", got, pins)
 	}
+}
+
+// rename gives the lab's interface another name.
+func (l *lab) rename(t testing.TB, from, to string) {
+	t.Helper()
+	ok(t, l.ns.Do(func() error {
+		links := must[*Links](t)(DialLinks())
+		defer links.Close()
+		index := must[Link](t)(links.ByName(from)).Index
+		return errors.Join(
+			links.SetDown(index),
+			links.set(index, "rename", 0, 0, func(a *netlink.AttributeEncoder) { a.String(unix.IFLA_IFNAME, to) }),
+			links.SetUp(index))
+	}))
+}
+
+// TestMigrateAbsent migrates while the interface has another name. It stays closed, and its frames come again when it has its own.
+func TestMigrateAbsent(t *testing.T) { eachHook(t, tMigrateAbsent) }
+
+func tMigrateAbsent(t *testing.T, kind string) {
+	l := newLab(t, kind)
+	l.set.MarkReady()
+	counter := uint64(10001)
+	l.samples(t, &counter, 10)
+	ok(t, l.set.Close())
+	l.rename(t, labDevice, "away")
+	tap := newTap(t, l.ns, "away", EthPCANFD)
+	l.set = must[*Set](t)(open(Options{Root: l.root, Migrate: true}, shiftedLayout(t), false))
+	o := l.options()
+	o.MayBeAbsent = true
+	l.bus = must[[]*Bus](t)(l.set.Attach(o))[0]
+	wantCounters(t, l.takeAll(t), 10001, counter)
+	lost := counter
+	l.samples(t, &lost, 10) // into a ring that nobody has any more
+	if got := drainTap(t, tap); len(got) != 0 {
+		t.Errorf("%d protected frames came through under another name", len(got))
+	}
+	l.rename(t, "away", labDevice)
+	tap = newTap(t, l.ns, labDevice, EthPCANFD)
+	if changed := must[bool](t)(l.set.Reattach(l.bus)); changed {
+		t.Error("the filter was set anew at a hook that it has")
+	}
+	l.samples(t, &counter, 10)
+	wantCounters(t, l.takeAll(t), counter-10, counter)
+	l.judged(t)
+	if got := drainTap(t, tap); len(got) != 0 {
+		t.Errorf("%d protected frames came through", len(got))
+	}
+	ok(t, l.set.Close())
+}
+
+// TestMigrateTwoBuses is killed between two interfaces: the filter of one hands over in the new ring, that of the other in the former one.
+func TestMigrateTwoBuses(t *testing.T) { eachHook(t, tMigrateTwoBuses) }
+
+func tMigrateTwoBuses(t *testing.T, kind string) {
+	l := newLab(t, kind)
+	l.set.MarkReady()
+	other := &lab{root: l.root, ns: l.ns, kind: kind, device: newBusDevice(t, l.ns, "bus1")}
+	options := BusOptions{Interface: "bus1", Netns: l.ns, Slot: testIface + 1, Hook: kind}
+	ok(t, l.set.Streams().Set(StreamKey{Iface: testIface + 1, CANID: idSample}, Stream{Slot: 70, StreamID: 0x2007, Node: 5, Role: RoleSample, Carrier: CarrierCANFD, WindowSize: 64}))
+	must[[]*Bus](t)(l.set.Attach(options))
+	one, two := uint64(10001), uint64(10001)
+	l.samples(t, &one, 10)
+	other.samples(t, &two, 10)
+	ok(t, l.set.Close())
+	l.openAs(t, shiftedLayout(t)) // the first alone
+	l.samples(t, &one, 10)
+	other.samples(t, &two, 10)
+	ok(t, l.set.Close())
+	l.set = must[*Set](t)(open(Options{Root: l.root, Migrate: true}, shiftedLayout(t), false))
+	buses := must[[]*Bus](t)(l.set.Attach(l.options(), options))
+	l.samples(t, &one, 10)
+	other.samples(t, &two, 10)
+	got := make(map[uint32][]uint64)
+	for _, f := range must[[]*FormerBus](t)(l.set.Former()) {
+		got[f.Slot] = countersOf(t, f.Candidates)
+		ok(t, f.Close())
+	}
+	ok(t, l.set.DropFormer())
+	for _, b := range buses {
+		if c := b.FilterCounts(); c[Candidate] != 30 || c.Total() != 30 {
+			t.Errorf("%s: counts %v", b.Name(), c)
+		}
+		wantCounters(t, append(got[b.Slot()], countersOf(t, b.Candidates())...), 10001, 10031)
+	}
+	ok(t, l.set.Close())
 }
 
 // TestMigrateRefused wants whatever would lose something to be refused by name, with everything as it was.

@@ -98,9 +98,14 @@ func (p *Prepared) Attach() (_ []*Bus, err error) {
 			}
 		}
 	}
+	former, err := formerFolders(p.set.root)
+	if err != nil {
+		return nil, err
+	}
 	var buses []*Bus
 	for _, a := range p.all {
 		a.placed()
+		a.bus.absent = a.at.index == 0 && len(former) > 0
 		buses = append(buses, a.bus)
 	}
 	p.set.buses = append(p.set.buses, buses...)
