@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
+
 	"github.com/cellward/cellward/agent"
 	"github.com/cellward/cellward/agent/demo"
 	"github.com/cellward/cellward/loader"
@@ -106,6 +108,9 @@ func TestUpgradesToAnotherLayout(t *testing.T) {
 		}
 		x.followed()
 		x.flows(fmt.Sprintf("upgrade %d", i+1))
+		if i == 0 {
+			c.refused(t, x)
+		}
 	}
 	r, status := x.finish()
 	if err := behind.Finish(); err != nil {
@@ -127,6 +132,45 @@ func TestUpgradesToAnotherLayout(t *testing.T) {
 	if n := behind.ProtectedFrames(); n != 0 {
 		t.Errorf("%d protected frames reached the CAN stack", n)
 	}
+}
+
+// refused has a member in use that the product does not know, so that nobody can go back to it: the agent is not taken over from, and goes
+// on. Then the member is not in use any more.
+func (c *changing) refused(t *testing.T, x *traffic) {
+	t.Helper()
+	windows, err := ebpf.LoadPinnedMap(filepath.Join(x.Binding().Gateway.BPFFS, "maps", "windows"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer windows.Close()
+	const slot = uint32(4000) // of no stream
+	value, err := windows.LookupBytes(slot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := len(value) - 1 // of windows.shifted
+	value[last] = 1
+	if err := windows.Put(slot, value); err != nil {
+		t.Fatal(err)
+	}
+	own, first := x.programs(), x.pid()
+	c.install(t)
+	p, err := x.BeginUpgrade()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Wait(); err == nil || !strings.Contains(err.Error(), "windows.shifted is gone, and is in use in entry 4000") {
+		t.Errorf("upgrade over a member that is in use: %v", err)
+	}
+	if got := x.programs(); x.pid() != first || fmt.Sprint(got) != fmt.Sprint(own) {
+		t.Errorf("agent %d with programs %v, before %d with %v", x.pid(), got, first, own)
+	}
+	x.flows("after an upgrade that was refused")
+	value[last] = 0
+	if err := windows.Put(slot, value); err != nil {
+		t.Fatal(err)
+	}
+	c.shifted--
 }
 
 // TestStartsWithAnotherLayout kills agents at any instant, in an upgrade or without, and starts one with the other layout over what they
