@@ -78,6 +78,7 @@ type Agent struct {
 	maps   *loader.Set
 	at     *placement
 	buses  []*loader.Bus
+	former []*loader.FormerBus // that are not read yet
 	links  *linkKeeper
 	core   *core
 	ring   *ring.Producer
@@ -148,10 +149,10 @@ func Run(ctx context.Context, opts Options) (err error) {
 		a.log.Error("epoch is not accepted; agree a new one", "event", "epoch_refused", "kid", id.Node.String(), "epoch", id.Epoch, "reason", "its secret is missing")
 		a.monitor.report(event.Record{Kind: kind.EpochRefused, Epoch: id.Epoch, Detail: fmt.Sprintf("identity %s: its secret is missing", id.Node)})
 	}
-	if err := a.openTables(); err != nil {
+	if err := a.openTables(true); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, a.maps.Close()) }()
+	defer func() { err = errors.Join(err, a.closeFormer(), a.maps.Close()) }()
 	if a.ring, err = ring.NewProducer(ringConfig(opts.Set)); err != nil {
 		return err
 	}
@@ -161,6 +162,9 @@ func Run(ctx context.Context, opts Options) (err error) {
 	}
 	defer func() { a.core.wipe() }() // new documents exchange it
 	if err := a.attach(); err != nil {
+		return err
+	}
+	if err := a.takeFormer(); err != nil {
 		return err
 	}
 	if err := a.givePins(); err != nil {
@@ -256,9 +260,10 @@ func (a *Agent) endService(err error) error {
 
 // openTables opens the pinned tables and finds the places of streams and nodes in them. Tables that are of other documents, or
 // that an agent was killed over before it had filled them, are renewed: nothing in them says what it would say here. The filter
-// goes on with them and refuses everything until the epochs are taken up.
-func (a *Agent) openTables() (err error) {
-	a.maps, err = loader.Open(loader.Options{Root: a.opts.Set.Binding.Gateway.BPFFS})
+// goes on with them and refuses everything until the epochs are taken up. Tables of another layout are migrated where the caller has the
+// lock of the state folder, by which nobody else goes by their windows.
+func (a *Agent) openTables(migrate bool) (err error) {
+	a.maps, err = loader.Open(loader.Options{Root: a.opts.Set.Binding.Gateway.BPFFS, Migrate: migrate})
 	if err != nil {
 		return fmt.Errorf("open shared tables: %w", err)
 	}
@@ -406,7 +411,7 @@ func (a *Agent) deleteOthers() error {
 func FailClosed(opts Options) (absent []string, err error) {
 	opts.RequireInterfaces = false // a missing interface must not keep the others open
 	a := &Agent{opts: opts}
-	if err := a.openTables(); err != nil {
+	if err := a.openTables(false); err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, a.maps.Close()) }()
@@ -557,6 +562,9 @@ func (a *Agent) wake() {
 // serveRings takes batches from the interfaces in turn. Start records are looked at after a batch was taken and before it is
 // opened: a node sends its first sample 50 ms behind its start, so the start is always there first.
 func (a *Agent) serveRings(ctx context.Context, saves *saver) error {
+	if err := a.readFormer(saves); err != nil {
+		return err
+	}
 	var batch, starts [BatchSize]loader.Record
 	// What lies in a bus's ring when it is looked at first may have been dealt with by an agent that was killed.
 	known := make(map[*loader.Bus]bool)
@@ -571,9 +579,9 @@ func (a *Agent) serveRings(ctx context.Context, saves *saver) error {
 			if err != nil {
 				return fmt.Errorf("take batch of %s: %w", b.Name(), err)
 			}
-			started, err := a.drainStarts(b, starts[:], saves)
+			started, err := a.drainStarts(b.Control(), starts[:], saves)
 			if err != nil {
-				return err
+				return fmt.Errorf("%s: %w", b.Name(), err)
 			}
 			if n > 0 {
 				a.mu.Lock()
@@ -624,15 +632,15 @@ func (a *Agent) serveRings(ctx context.Context, saves *saver) error {
 	}
 }
 
-// drainStarts judges all start records of a bus.
-func (a *Agent) drainStarts(b *loader.Bus, batch []loader.Record, saves *saver) (total int, err error) {
+// drainStarts judges all start records of a ring.
+func (a *Agent) drainStarts(r *loader.Ring, batch []loader.Record, saves *saver) (total int, err error) {
 	for {
-		n, err := b.Control().Peek(batch)
+		n, err := r.Peek(batch)
 		if err != nil {
-			return total, fmt.Errorf("take start records of %s: %w", b.Name(), err)
+			return total, fmt.Errorf("take start records: %w", err)
 		}
 		if n == 0 {
-			b.Control().Release()
+			r.Release()
 			return total, nil
 		}
 		a.mu.Lock()
@@ -641,7 +649,7 @@ func (a *Agent) drainStarts(b *loader.Bus, batch []loader.Record, saves *saver) 
 			a.save(saves)
 		}
 		a.mu.Unlock()
-		b.Control().Release()
+		r.Release()
 		total += n
 	}
 }

@@ -52,7 +52,7 @@ type DetachedInterface struct {
 	Link     uint32            `json:"link"`
 	Program  uint32            `json:"program"`
 	Maps     map[string]uint32 `json:"maps"`
-	Unread   uint64            `json:"unread_bytes"` // in its rings
+	Unread   uint64            `json:"unread_bytes"` // in its rings, those of former layouts included
 	Dropped  uint64            `json:"frames_dropped"`
 	Verdicts map[string]uint64 `json:"verdicts"`
 }
@@ -115,8 +115,16 @@ func Detach(ctx context.Context, w Where) (*Detached, error) {
 // list notes what is about to go.
 func (d *Detached) list(k *KernelStatus) {
 	d.Maps, d.Protected = k.Pins.Maps, len(k.Streams)
+	former := make(map[uint32]uint64)
+	for _, f := range k.Pins.Former {
+		for _, r := range f.Rings {
+			if r.Used != nil {
+				former[f.Slot] += *r.Used
+			}
+		}
+	}
 	for _, i := range k.Interfaces {
-		o := DetachedInterface{Slot: i.Slot, Name: i.Name, State: i.State, Hook: i.Hook, Link: i.Link, Maps: i.Maps, Verdicts: i.Verdicts}
+		o := DetachedInterface{Slot: i.Slot, Name: i.Name, State: i.State, Hook: i.Hook, Link: i.Link, Maps: i.Maps, Verdicts: i.Verdicts, Unread: former[i.Slot]}
 		if i.Program != nil {
 			o.Program = i.Program.ID
 		}

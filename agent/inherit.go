@@ -134,9 +134,9 @@ func adoptGateway(b *policy.Binding, p *Privileges, lock *os.File) (*station.Sta
 	return checkIdentity(st, b)
 }
 
-// findTables opens the tables that the predecessor goes by.
+// findTables opens the tables that the predecessor goes by, or makes some of this build's layout beside them.
 func (s *succession) findTables() (err error) {
-	s.maps, err = loader.Open(loader.Options{Root: s.opts.Set.Binding.Gateway.BPFFS})
+	s.maps, err = loader.OpenBeside(loader.Options{Root: s.opts.Set.Binding.Gateway.BPFFS})
 	if err != nil {
 		return fmt.Errorf("open shared tables: %w", err)
 	}
@@ -166,25 +166,25 @@ func (s *succession) receive() error {
 }
 
 // take does what the predecessor would notice if it looked, and sees to it that nothing is left that could fail.
+//
+// Where the tables have another layout the predecessor's go on being those in effect, and its programs stay in their places, until it has
+// ended (moveIn): they cannot be put back once frames lie in rings that it does not know.
 func (s *succession) take(ctx context.Context) error {
+	if err := s.maps.Recopy(); err != nil {
+		return err
+	}
 	if err := s.layOut(); err != nil {
 		return err
+	}
+	if s.maps.Moving() {
+		return nil
 	}
 	var err error
 	if s.buses, err = s.prepared.Attach(); err != nil {
 		s.prepared = nil // has taken itself back
 		return fmt.Errorf("attach filter: %w", err)
 	}
-	if err := s.givePins(); err != nil {
-		return err
-	}
-	if s.links, err = keepLinks(s.log, s.maps, nil, s.buses); err != nil {
-		return err
-	}
-	if err := s.dropPrivileges(ctx); err != nil {
-		return err
-	}
-	return s.confine()
+	return s.settleIn(ctx)
 }
 
 // layOut lays the pipeline over the tables with what was handed over. Nothing has to be made durable: windows and starts are those of
@@ -255,6 +255,11 @@ func (c *core) carryOn(from *takeover.State) error {
 func (s *succession) run(ctx context.Context) (err error) {
 	a := s.Agent
 	s.state.Wipe()
+	if a.maps.Moving() {
+		if err := s.moveIn(ctx); err != nil {
+			return err
+		}
+	}
 	err = s.prepared.Keep()
 	s.prepared = nil
 	if err != nil {
@@ -339,6 +344,7 @@ func (s *succession) close() error {
 		if a.links != nil {
 			errs = append(errs, a.links.close())
 		}
+		errs = append(errs, a.closeFormer())
 		if a.ring != nil {
 			errs = append(errs, a.ring.Close())
 		}

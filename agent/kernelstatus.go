@@ -28,7 +28,7 @@ type KernelStatus struct {
 	HookError string `json:"hook_error,omitempty"`
 }
 
-// PinStatus says whose the pinned maps are. An agent takes them over if layout, boot and binding are its own.
+// PinStatus says whose the pinned maps are. An agent takes them over if boot and binding are its own, and layout is or can be migrated.
 type PinStatus struct {
 	LayoutVersion uint32            `json:"layout_version"`
 	Layout        string            `json:"layout"`
@@ -39,6 +39,17 @@ type PinStatus struct {
 	Tables        string            `json:"tables"` // hash of what gives slots and indexes their meaning
 	Maps          map[string]uint32 `json:"maps"`   // ids, for `bpftool map dump id`
 	Foreign       []string          `json:"foreign,omitempty"`
+	// Migration is "prepared" or "committed" where the maps are on their way to another layout; what is told is of the set in effect.
+	Migration string `json:"migration,omitempty"`
+	// Former are rings of another layout that an agent has still to read, or reads.
+	Former []FormerRings `json:"former,omitempty"`
+}
+
+// FormerRings are the rings that an interface had in another layout.
+type FormerRings struct {
+	Folder string          `json:"folder"` // of the pins
+	Slot   uint32          `json:"slot"`   // of the interface
+	Rings  map[string]Fill `json:"rings"`
 }
 
 // KernelInterface is the filter of one interface. Verdicts are those of filter and agent, as in InterfaceStatus.
@@ -137,6 +148,10 @@ func newKernelStatus(i *loader.Inspection, hooks []loader.Hook, hookErr error, b
 			SameBoot: i.Meta.SameBoot, Ready: i.Meta.Ready, Tables: hex.EncodeToString(i.Meta.Binding[:]), Maps: i.MapIDs, Foreign: i.Foreign,
 		},
 		Interfaces: []KernelInterface{}, Nodes: []KernelNode{}, Streams: []KernelStream{},
+	}
+	k.Pins.Migration = i.Migration
+	for _, f := range i.Former {
+		k.Pins.Former = append(k.Pins.Former, FormerRings{f.Folder, f.Slot, map[string]Fill{"candidates": newFill(f.Candidates), "control": newFill(f.Control)}})
 	}
 	if created := i.Meta.CreatedNS; created != 0 && now > created {
 		k.Pins.AgeS = int64(now-created) / 1e9

@@ -192,6 +192,14 @@ STREAM  SLOT  NODE  BUS SLOT  ID   ROLE    SOURCE  HIGHEST  COMMITTED  PUBLISHED
 			t.Errorf("whole %v: got\n%s\nwant\n%s", c.whole, got, c.want)
 		}
 	}
+	moving := &KernelStatus{Pins: PinStatus{SameLayout: true, SameBoot: true, Ready: true, Migration: loader.MigrationCommitted, Former: []FormerRings{
+		{Folder: "former_2", Slot: 3, Rings: map[string]Fill{"candidates": {Used: &used, Size: 8192}, "control": {Size: 4096}}},
+	}}}
+	var m bytes.Buffer
+	if err := moving.WriteText(&m, true); err != nil || !strings.Contains(m.String(), "NOT IN PLACE YET") ||
+		!strings.Contains(m.String(), "former rings  former_2, slot 3: candidates 96 of 8192 bytes, control unknown of 4096 bytes\n") {
+		t.Errorf("%v\n%s", err, &m)
+	}
 	other := &KernelStatus{Pins: PinStatus{LayoutVersion: 2, Layout: "99"}}
 	var b bytes.Buffer
 	if err := other.WriteText(&b, true); err != nil || !strings.Contains(b.String(), "OF ANOTHER BUILD, OF ANOTHER BOOT, not filled yet") || strings.Contains(b.String(), "NODE") {

@@ -49,6 +49,9 @@ func (k *KernelStatus) WriteText(w io.Writer, whole bool) error {
 	if len(k.Pins.Foreign) > 0 {
 		fmt.Fprintf(t, "FOREIGN PINS\t%s\n", strings.Join(k.Pins.Foreign, ", "))
 	}
+	for _, f := range k.Pins.Former {
+		fmt.Fprintf(t, "former rings\t%s, slot %d: candidates %s, control %s\n", f.Folder, f.Slot, f.Rings["candidates"], f.Rings["control"])
+	}
 	if k.HookError != "" {
 		fmt.Fprintf(t, "hooks\t%s\n", k.HookError)
 	}
@@ -84,6 +87,12 @@ func (p *PinStatus) describe() string {
 	} else {
 		words = append(words, fmt.Sprintf("LAYOUT %d (%.8s) OF ANOTHER BUILD", p.LayoutVersion, p.Layout))
 	}
+	switch p.Migration {
+	case loader.MigrationPrepared:
+		words = append(words, "ANOTHER LAYOUT IS BEING MADE BESIDE IT")
+	case loader.MigrationCommitted:
+		words = append(words, "NOT IN PLACE YET")
+	}
 	if p.SameBoot {
 		words = append(words, fmt.Sprintf("made %v ago", time.Duration(p.AgeS)*time.Second))
 	} else {
@@ -115,12 +124,7 @@ func (i *KernelInterface) writeText(t io.Writer, whole bool) {
 		fmt.Fprintf(t, "  other program\t%s\n", p.describe())
 	}
 	for _, r := range []string{"candidates", "control"} {
-		f := i.Rings[r]
-		used := "unknown"
-		if f.Used != nil {
-			used = fmt.Sprint(*f.Used)
-		}
-		fmt.Fprintf(t, "  %s ring\t%s of %d bytes\n", r, used, f.Size)
+		fmt.Fprintf(t, "  %s ring\t%s\n", r, i.Rings[r])
 	}
 	if !whole {
 		return
@@ -130,6 +134,15 @@ func (i *KernelInterface) writeText(t io.Writer, whole bool) {
 			fmt.Fprintf(t, "  %s\t%d\n", loader.Verdict(v), n)
 		}
 	}
+}
+
+// String says how much of a ring is taken.
+func (f Fill) String() string {
+	used := "unknown"
+	if f.Used != nil {
+		used = fmt.Sprint(*f.Used)
+	}
+	return fmt.Sprintf("%s of %d bytes", used, f.Size)
 }
 
 func (p *KernelProgram) describe() string {

@@ -121,16 +121,10 @@ func (a *Agent) greet(conn *takeover.Conn) error {
 	if _, err := conn.Receive(takeover.KindHello, &hello, 0); err != nil {
 		return err
 	}
-	facts, err := loader.Facts()
-	if err != nil {
-		return err
-	}
 	set := a.opts.Set // only the loop changes it, and only for whoever holds changing
 	switch {
 	case hello.Version != takeover.Version:
 		return fmt.Errorf("%w: it speaks version %d of the take-over, the successor %d; stop it and start the new one", ErrNoUpgrade, takeover.Version, hello.Version)
-	case hello.Layout != facts.Layout:
-		return fmt.Errorf("%w: the successor has another layout of the pinned maps (%x, here %x)", ErrNoUpgrade, hello.Layout[:4], facts.Layout[:4])
 	case hello.Policy != set.PolicySum || hello.Binding != set.BindingSum:
 		return fmt.Errorf("%w: the successor's documents are not those in effect; bring them into effect first (cellward apply)", ErrNoUpgrade)
 	case hello.IfOther && [2]uint64{hello.Device, hello.Inode} == a.executable:

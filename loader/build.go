@@ -3,8 +3,6 @@
 package loader
 
 import (
-	"fmt"
-
 	"github.com/cellward/cellward/bpf/can"
 )
 
@@ -17,13 +15,9 @@ type BuildFacts struct {
 
 // Facts returns the facts of this build.
 func Facts() (BuildFacts, error) {
-	spec, err := can.LoadFilter()
-	if err != nil {
-		return BuildFacts{}, fmt.Errorf("read filter: %w", err)
-	}
-	hash, err := layoutHash(spec)
+	own, err := ownLayout()
 	if err != nil {
 		return BuildFacts{}, err
 	}
-	return BuildFacts{Object: can.ObjectHash(), LayoutVersion: layoutVersion, Layout: hash}, nil
+	return BuildFacts{Object: can.ObjectHash(), LayoutVersion: own.version, Layout: own.hash}, nil
 }

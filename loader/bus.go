@@ -68,9 +68,12 @@ type Bus struct {
 	opts BusOptions
 	at   atomic.Pointer[attached]
 
-	maps     map[string]*ebpf.Map
-	prog     *ebpf.Program
-	anchor   anchor // nil: never attached
+	maps   map[string]*ebpf.Map
+	prog   *ebpf.Program
+	anchor anchor // nil: never attached
+	// absent says that there was no interface when the programs were exchanged after a migration: what is at its hook when it is back
+	// may hand over in former rings.
+	absent   bool
 	counters *table[Counters]
 
 	candidates, control *Ring
@@ -154,12 +157,13 @@ func (s *Set) prepare(a *attachment) error {
 	if err := a.lookFor(); err != nil {
 		return err
 	}
-	_, err := os.Stat(a.pins)
+	maps := s.mapPins(a.opts.Slot)
+	_, err := os.Stat(maps)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		err = s.makeBusMaps(a)
 	case err == nil:
-		err = s.openBus(a)
+		err = s.openBus(a, maps)
 	}
 	if err != nil {
 		return err
@@ -179,7 +183,7 @@ func (s *Set) prepare(a *attachment) error {
 }
 
 // busSpecs returns the specs of a bus's own maps with the sizes filled in; a ring size of 0 means default.
-func (s *Set) busSpecs(opts BusOptions) (map[string]*ebpf.MapSpec, error) {
+func busSpecs(spec *ebpf.CollectionSpec, opts BusOptions) (map[string]*ebpf.MapSpec, error) {
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
 		return nil, fmt.Errorf("count CPUs: %w", err)
@@ -190,7 +194,7 @@ func (s *Set) busSpecs(opts BusOptions) (map[string]*ebpf.MapSpec, error) {
 		can.FilterMapControl:        orDefault(opts.Control, DefaultControl),
 		can.FilterMapFilterCounters: cpus,
 	} {
-		specs[name] = s.spec.Maps[name].Copy()
+		specs[name] = spec.Maps[name].Copy()
 		specs[name].MaxEntries = uint32(size)
 		if specs[name].Type == ebpf.RingBuf && (bits.OnesCount(uint(size)) != 1 || size < os.Getpagesize() || size > 1<<30) {
 			return nil, fmt.Errorf("%w: %d bytes for %s is not a power of two between a page and 1 GiB", ErrRingSize, size, name)
@@ -207,7 +211,7 @@ func orDefault(size, def int) int {
 }
 
 func (s *Set) makeBusMaps(a *attachment) error {
-	specs, err := s.busSpecs(a.opts)
+	specs, err := busSpecs(s.spec, a.opts)
 	if err != nil {
 		return err
 	}
@@ -230,9 +234,9 @@ func (s *Set) makeBusMaps(a *attachment) error {
 	return nil
 }
 
-// openBus opens what an earlier run has pinned.
-func (s *Set) openBus(a *attachment) error {
-	specs, err := s.busSpecs(a.opts)
+// openBus opens what an earlier run has pinned in a folder.
+func (s *Set) openBus(a *attachment, folder string) error {
+	specs, err := busSpecs(s.spec, a.opts)
 	if err != nil {
 		return err
 	}
@@ -241,7 +245,7 @@ func (s *Set) openBus(a *attachment) error {
 		if spec.Type == ebpf.RingBuf {
 			spec.MaxEntries = 0 // any; looked at below
 		}
-		m, err := openPinned(filepath.Join(a.pins, name), spec)
+		m, err := openPinned(filepath.Join(folder, name), spec)
 		if err != nil {
 			return err
 		}
@@ -310,6 +314,12 @@ func Detach(root string, slots ...uint32) error {
 	if err := removeStale(root); err != nil {
 		return err
 	}
+	if len(slots) > 0 {
+		// What stays is to be one set.
+		if err := settle(root, func(string) {}); err != nil {
+			return err
+		}
+	}
 	all, err := pinnedSlots(root)
 	if err != nil {
 		return err
@@ -329,6 +339,9 @@ func Detach(root string, slots ...uint32) error {
 	if left, err := pinnedSlots(root); err != nil || len(left) > 0 {
 		return err
 	}
+	if err := removeMigration(root); err != nil {
+		return err
+	}
 	if err := os.RemoveAll(filepath.Join(root, mapsFolder)); err != nil {
 		return fmt.Errorf("remove pinned maps: %w", err)
 	}
@@ -346,7 +359,7 @@ func detachBus(pins string, slot uint32) error {
 	if err := os.RemoveAll(pins); err != nil {
 		return fmt.Errorf("remove pins: %w", err)
 	}
-	return nil
+	return removeFormerBus(filepath.Dir(pins), filepath.Base(pins))
 }
 
 // pinnedSlots lists the interface slots that have pins.

@@ -32,19 +32,21 @@ var (
 
 // clsactAnchor is a cls_bpf filter at the ingress side of a clsact qdisc, for kernels without tcx. The filter itself holds the
 // program and through it the maps. There is nothing of it that could be pinned, so what is pinned is a note of where it is; and
-// the bus's own candidate ring, which no other program uses, tells it from everybody else's.
+// the bus's own candidate rings, which no other program uses, tell it from everybody else's.
 type clsactAnchor struct {
 	note *ebpf.Map
 	slot uint32
-	ring uint32         // id of the bus's candidate ring; 0: its pin is gone, and the filter's name must do
-	own  ebpf.ProgramID // the program that we have set; 0: none yet
+	// rings are the ids of the bus's candidate ring and of those that it had in other layouts; none: their pins are gone, and the
+	// filter's name must do.
+	rings []uint32
+	own   ebpf.ProgramID // the program that we have set; 0: none yet
 
 	former hookNote // where the filter was before install
 }
 
 // openClsact opens the anchor whose note an earlier run has pinned; os.ErrNotExist means that there is none.
 func openClsact(pins string, slot uint32, candidates *ebpf.Map) (*clsactAnchor, error) {
-	ring, err := mapID(candidates)
+	rings, err := ringsOf(pins, slot, candidates)
 	if err != nil {
 		return nil, err
 	}
@@ -52,12 +54,12 @@ func openClsact(pins string, slot uint32, candidates *ebpf.Map) (*clsactAnchor, 
 	if err != nil {
 		return nil, err
 	}
-	return &clsactAnchor{note: note, slot: slot, ring: ring}, nil
+	return &clsactAnchor{note: note, slot: slot, rings: rings}, nil
 }
 
 // newClsact makes an anchor that holds nothing yet, with its note pinned in a folder.
 func newClsact(pins string, slot uint32, candidates *ebpf.Map) (*clsactAnchor, error) {
-	ring, err := mapID(candidates)
+	rings, err := ringsOf(pins, slot, candidates)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +70,17 @@ func newClsact(pins string, slot uint32, candidates *ebpf.Map) (*clsactAnchor, e
 	if err := note.Pin(filepath.Join(pins, notePin)); err != nil {
 		return nil, errors.Join(fmt.Errorf("pin note of the hook: %w", err), note.Close())
 	}
-	return &clsactAnchor{note: note, slot: slot, ring: ring}, nil
+	return &clsactAnchor{note: note, slot: slot, rings: rings}, nil
+}
+
+// ringsOf returns the ids of all candidate rings of a bus.
+func ringsOf(pins string, slot uint32, candidates *ebpf.Map) ([]uint32, error) {
+	ring, err := mapID(candidates)
+	if err != nil {
+		return nil, err
+	}
+	former, err := formerRings(filepath.Dir(pins), slot)
+	return append(former, ring), err
 }
 
 func (*clsactAnchor) kind() string { return HookClsact }
@@ -77,8 +89,8 @@ func (a *clsactAnchor) Close() error { return a.note.Close() }
 
 func (a *clsactAnchor) name() string { return fmt.Sprint("cellward_", busPrefix, a.slot) }
 
-// holds looks for the filter. One that runs what this anchor or the note's last writer has set is the bus's. To look into
-// another takes CAP_SYS_ADMIN; without it such a filter is somebody else's, and install finds its place taken.
+// holds looks for the filter. One that runs what this anchor or the note's last writer has set is the bus's, and one that uses its
+// rings. To look for those takes CAP_SYS_ADMIN; without it such a filter is somebody else's, and install finds its place taken.
 func (a *clsactAnchor) holds(at place) (id ebpf.ProgramID, found bool, err error) {
 	err = inTC(at.ns, func(t tcConn) error {
 		id, found, err = a.find(t, at.index)
@@ -99,11 +111,12 @@ func (a *clsactAnchor) find(t tcConn, index int) (ebpf.ProgramID, bool, error) {
 		if f.program == a.own {
 			return f.program, true, nil
 		}
-		if a.ring == 0 {
+		if len(a.rings) == 0 {
 			return f.program, f.name == a.name(), nil
 		}
-		ours, err := programUses(f.program, a.ring)
-		if errors.Is(err, unix.EPERM) {
+		ours, err := programUses(f.program, a.rings)
+		if errors.Is(err, unix.EPERM) || err == nil && !ours {
+			// Also a ring that no pin leads to any more may be the bus's.
 			ours, err = a.noted(f.program)
 		}
 		return f.program, ours, err
@@ -232,8 +245,8 @@ func (a *clsactAnchor) removeFrom(n hookNote) error {
 		// The namespace is gone, and the filter with it, unless some program still uses the ring.
 		var users []ebpf.ProgramID
 		var uerr error
-		if a.ring != 0 {
-			users, uerr = programsUsing(a.ring)
+		if len(a.rings) > 0 {
+			users, uerr = programsUsing(a.rings)
 		}
 		if uerr != nil || len(users) > 0 {
 			return errors.Join(fmt.Errorf("%w (programs %v)", err, users), uerr)
@@ -283,17 +296,18 @@ func detachClsact(pins string, slot uint32) (err error) {
 	}
 	a := &clsactAnchor{note: note, slot: slot}
 	defer func() { err = errors.Join(err, a.Close()) }()
-	candidates, err := ebpf.LoadPinnedMap(filepath.Join(pins, can.FilterMapCandidates), &ebpf.LoadPinOptions{ReadOnly: true})
+	if a.rings, err = formerRings(filepath.Dir(pins), slot); err != nil {
+		return err
+	}
+	ring, err := pinnedMapID(filepath.Join(pins, can.FilterMapCandidates))
 	if errors.Is(err, os.ErrNotExist) { // whatever is wrong with the pins, it must not keep a bus closed
+		a.rings = nil
 		return a.remove()
 	}
 	if err != nil {
 		return fmt.Errorf("open the ring that tells the filter from others': %w", err)
 	}
-	a.ring, err = mapID(candidates)
-	if err := errors.Join(err, candidates.Close()); err != nil {
-		return err
-	}
+	a.rings = append(a.rings, ring)
 	return a.remove()
 }
 
@@ -306,8 +320,8 @@ func programID(p *ebpf.Program) (ebpf.ProgramID, error) {
 	return id, nil
 }
 
-// programUses reports whether a program uses a map. One that is gone uses none.
-func programUses(id ebpf.ProgramID, m uint32) (bool, error) {
+// programUses reports whether a program uses one of some maps. One that is gone uses none.
+func programUses(id ebpf.ProgramID, maps []uint32) (bool, error) {
 	p, err := ebpf.NewProgramFromID(id)
 	if errors.Is(err, os.ErrNotExist) {
 		return false, nil
@@ -321,11 +335,11 @@ func programUses(id ebpf.ProgramID, m uint32) (bool, error) {
 		return false, fmt.Errorf("ask for program %d: %w", id, err)
 	}
 	ids, _ := info.MapIDs()
-	return slices.Contains(ids, ebpf.MapID(m)), nil
+	return slices.ContainsFunc(ids, func(id ebpf.MapID) bool { return slices.Contains(maps, uint32(id)) }), nil
 }
 
-// programsUsing lists the loaded programs that use a map.
-func programsUsing(m uint32) (users []ebpf.ProgramID, err error) {
+// programsUsing lists the loaded programs that use one of some maps.
+func programsUsing(maps []uint32) (users []ebpf.ProgramID, err error) {
 	for id := ebpf.ProgramID(0); ; {
 		id, err = ebpf.ProgramGetNextID(id)
 		if errors.Is(err, os.ErrNotExist) {
@@ -334,7 +348,7 @@ func programsUsing(m uint32) (users []ebpf.ProgramID, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("list programs: %w", err)
 		}
-		uses, err := programUses(id, m)
+		uses, err := programUses(id, maps)
 		if err != nil {
 			return nil, err
 		}

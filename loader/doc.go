@@ -8,7 +8,13 @@
 //	ROOT/maps/                 streams epochs windows starts agent_counters stream_shed meta
 //	ROOT/bus_SLOT/             candidates control filter_counters, and link (tcx) or hook (clsact)
 //
-// [Open] creates the shared maps, all or none, or opens those of an earlier run. [Set.Attach] loads and
+// [Open] creates the shared maps, all or none, or opens those of an earlier run; those of another layout it migrates if it is asked
+// to ([Options]), and [OpenBeside] does so beside an agent that runs. Until the former rings are read there is also
+//
+//	ROOT/former_N/maps/        stream_shed meta
+//	ROOT/former_N/bus_SLOT/    candidates control filter_counters
+//
+// and in the middle of it ROOT/beside, which is not in effect, or ROOT/next, which is. [Set.Attach] loads and
 // attaches the filter, all interfaces or none, or takes over what an earlier run attached. Closing a [Set]
 // or losing the process changes nothing in the kernel: protected identifiers stay protected. Only [Detach]
 // opens a bus again.

@@ -40,8 +40,29 @@ type Inspection struct {
 
 	Buses []PinnedBus // ascending by slot
 
+	// Migration is MigrationPrepared or MigrationCommitted where a process is migrating the set to another layout, or was killed in it;
+	// what is told here is of the set in effect.
+	Migration string
+	// Former are rings of sets that are not in effect any more, the oldest first.
+	Former []PinnedFormer
+	// AsideIDs are the kernel's ids of all maps that are pinned by a migration and are not of the set in effect.
+	AsideIDs []uint32
+
 	// Foreign are the names under the root that this package has not given, as paths from the root.
 	Foreign []string
+}
+
+// What Inspection.Migration says.
+const (
+	MigrationPrepared  = "prepared"  // a new set is being made beside the one in effect; the next start removes it
+	MigrationCommitted = "committed" // the new set is in effect; the next start puts its pins in their places
+)
+
+// PinnedFormer is what an interface has handed over in a layout that is not in effect any more; an agent reads it at its start.
+type PinnedFormer struct {
+	Folder              string // under the root
+	Slot                uint32
+	Candidates, Control RingFill
 }
 
 // Meta says whose pins these are.
@@ -131,7 +152,7 @@ func Inspect(root string) (*Inspection, error) {
 		maps:       make(map[string]*ebpf.Map),
 	}
 	defer i.close()
-	if i.spec, err = can.LoadFilter(); err != nil {
+	if i.spec, err = loadFilter(); err != nil {
 		return nil, fmt.Errorf("read filter: %w", err)
 	}
 	if err := i.read(entries); err != nil {
@@ -156,12 +177,15 @@ func (i *inspector) close() {
 func (i *inspector) read(entries []os.DirEntry) error {
 	found := false
 	var slots []uint32
+	var aside []string
 	for _, e := range entries {
 		switch slot, isBus := busSlot(e.Name()); {
 		case e.Name() == mapsFolder:
 			found = true
 		case isBus:
 			slots = append(slots, slot)
+		case isMigration(e.Name()):
+			aside = append(aside, e.Name())
 		case strings.HasPrefix(e.Name(), tmpPrefix): // half made, or left by a process that was killed
 		case e.Name() == "maps.debug", e.Name() == "progs.debug": // which some kernels put into every bpffs
 		default:
@@ -169,7 +193,7 @@ func (i *inspector) read(entries []os.DirEntry) error {
 		}
 	}
 	slices.Sort(slots)
-	if !found && len(slots) == 0 {
+	if !found && len(slots)+len(aside) == 0 {
 		if len(i.Foreign) > 0 {
 			return nil
 		}
@@ -182,6 +206,9 @@ func (i *inspector) read(entries []os.DirEntry) error {
 		if err := i.readBus(slot); err != nil {
 			return err
 		}
+	}
+	if err := i.readAside(aside); err != nil {
+		return err
 	}
 	if !i.Meta.SameLayout {
 		return nil
@@ -204,8 +231,7 @@ func busSlot(name string) (slot uint32, ok bool) {
 
 // readShared opens the shared maps and reads whose they are.
 func (i *inspector) readShared() error {
-	dir := filepath.Join(i.Root, mapsFolder)
-	if err := i.openAll(dir, sharedMaps(), i.maps, i.MapIDs); err != nil {
+	if _, err := i.openAll(mapsFolder, sharedMaps(), i.maps, i.MapIDs); err != nil {
 		return err
 	}
 	m, ok := i.maps[can.FilterMapMeta]
@@ -238,39 +264,45 @@ func (i *inspector) readShared() error {
 	return nil
 }
 
-// openAll opens the maps pinned in a folder. A name that is missing is left out; one that is neither wanted nor known is
-// foreign.
-func (i *inspector) openAll(dir string, names []string, maps map[string]*ebpf.Map, ids map[string]uint32, known ...string) error {
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("inspect pins: %w", err)
-	}
-	for _, e := range entries {
-		name, path := e.Name(), filepath.Join(dir, e.Name())
-		if slices.Contains(known, name) {
+// openAll opens the maps pinned in a folder and returns where they lie. A name that is missing is left out; one that is neither wanted nor
+// known is foreign. What a migration has put into effect comes before what has its name.
+func (i *inspector) openAll(folder string, names []string, maps map[string]*ebpf.Map, ids map[string]uint32, known ...string) (map[string]string, error) {
+	paths := make(map[string]string)
+	for _, dir := range []string{filepath.Join(i.Root, nextFolder, folder), filepath.Join(i.Root, folder)} {
+		entries, err := os.ReadDir(dir)
+		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if !slices.Contains(names, name) {
-			rel, err := filepath.Rel(i.Root, path)
-			if err != nil {
-				return fmt.Errorf("inspect pins: %w", err)
-			}
-			i.Foreign = append(i.Foreign, rel)
-			continue
-		}
-		m, err := ebpf.LoadPinnedMap(path, &ebpf.LoadPinOptions{ReadOnly: true})
 		if err != nil {
-			return fmt.Errorf("inspect pinned map %s: %w", path, err)
+			return nil, fmt.Errorf("inspect pins: %w", err)
 		}
-		maps[name] = m
-		if ids[name], err = mapID(m); err != nil {
-			return err
+		for _, e := range entries {
+			name, path := e.Name(), filepath.Join(dir, e.Name())
+			if slices.Contains(known, name) || paths[name] != "" {
+				continue
+			}
+			if !slices.Contains(names, name) {
+				rel, err := filepath.Rel(i.Root, path)
+				if err != nil {
+					return nil, fmt.Errorf("inspect pins: %w", err)
+				}
+				i.Foreign = append(i.Foreign, rel)
+				continue
+			}
+			m, err := ebpf.LoadPinnedMap(path, &ebpf.LoadPinOptions{ReadOnly: true})
+			if errors.Is(err, fs.ErrNotExist) {
+				continue // it has just been given its place, where it is looked for next
+			}
+			if err != nil {
+				return nil, fmt.Errorf("inspect pinned map %s: %w", path, err)
+			}
+			maps[name], paths[name] = m, path
+			if ids[name], err = mapID(m); err != nil {
+				return nil, err
+			}
 		}
 	}
-	return nil
+	return paths, nil
 }
 
 func mapID(m *ebpf.Map) (uint32, error) {
@@ -286,7 +318,7 @@ func (i *inspector) readBus(slot uint32) error {
 	dir := filepath.Join(i.Root, fmt.Sprint(busPrefix, slot))
 	b := PinnedBus{Slot: slot, MapIDs: make(map[string]uint32)}
 	maps := make(map[string]*ebpf.Map)
-	err := i.openAll(dir, busMaps(), maps, b.MapIDs, linkPin, notePin)
+	paths, err := i.openAll(fmt.Sprint(busPrefix, slot), busMaps(), maps, b.MapIDs, linkPin, notePin)
 	defer func() {
 		for _, m := range maps {
 			_ = m.Close() // nothing was written
@@ -297,7 +329,7 @@ func (i *inspector) readBus(slot uint32) error {
 	}
 	for name, fill := range map[string]*RingFill{can.FilterMapCandidates: &b.Candidates, can.FilterMapControl: &b.Control} {
 		if m, ok := maps[name]; ok {
-			if *fill, err = fillOf(m, filepath.Join(dir, name)); err != nil {
+			if *fill, err = fillOf(m, paths[name]); err != nil {
 				return err
 			}
 		}
@@ -368,10 +400,17 @@ func (b *PinnedBus) readNote(dir string) error {
 		return err
 	}
 	defer closeNS()
-	a := &clsactAnchor{slot: b.Slot, ring: b.MapIDs[can.FilterMapCandidates]}
+	rings, err := formerRings(filepath.Dir(dir), b.Slot)
+	if err != nil {
+		return err
+	}
+	a := &clsactAnchor{slot: b.Slot, rings: rings}
+	if id, err := pinnedMapID(filepath.Join(dir, can.FilterMapCandidates)); err == nil {
+		a.rings = append(a.rings, id)
+	}
 	id, found, err := a.holds(place{ns, int(n.Ifindex)})
 	if errors.Is(err, os.ErrPermission) { // it takes more to ask whose program it is; the name is readable by all
-		a.ring = 0
+		a.rings = nil
 		id, found, err = a.holds(place{ns, int(n.Ifindex)})
 	}
 	if err != nil || !found {

@@ -25,6 +25,13 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	if os.Getenv(migrateEnv) != "" {
+		if err := killedMigration(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if os.Getenv(inspectEnv) != "" {
 		if err := inspectingChild(); err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -12,10 +12,8 @@ import (
 
 // Capacities of the shared maps; see bpf/include/wire.h.
 const (
-	MaxStreams = 4096 // stream slots 0 to 4095
-	MaxNodes   = 4096 // node indexes 0 to 4095
-	MaxIfaces  = 64   // interface slots 1 to 63
-	NodeEpochs = 4    // acceptable epochs of a node
+	MaxIfaces  = 64 // interface slots 1 to 63
+	NodeEpochs = 4  // acceptable epochs of a node
 )
 
 // WindowWords is the number of words of a replay window.
@@ -92,27 +90,6 @@ func (s Stream) validate() error {
 	return nil
 }
 
-// Window is the replay window of one stream in shared memory (struct cw_window). The agent is its only
-// writer; the filter reads words and HighestHint at any moment.
-type Window struct {
-	_ structs.HostLayout
-
-	// Words are the self-naming words, to be read and written with sync/atomic only. The filter judges by
-	// single words, so any order of stores is safe as long as each is one store.
-	Words [WindowWords]uint64
-
-	// HighestHint may lag behind the highest committed counter and must never be ahead of it: the filter
-	// refuses what is a window's size behind it. So it is stored after the commit that it speaks of.
-	HighestHint Word
-
-	// Committed counts commits, Published counts samples published. Commit comes first, so after a crash
-	// their difference is the number of samples that were lost in it.
-	Committed Word
-	Published Word
-
-	_ [5]uint64
-}
-
 // metaEntry is struct cw_meta. All but Ready and BindingHash is written before the pins get their final name and not after.
 type metaEntry struct {
 	_             structs.HostLayout
@@ -126,6 +103,8 @@ type metaEntry struct {
 	_             [3]uint64
 }
 
+// layoutVersion is that of what a migration cannot see in the names and types of the maps' members: the records of the rings, and what a
+// member means. Raise it with the records; a member that comes to mean something else gets another name instead.
 const layoutVersion = 1
 
 func metaMagic() [8]byte { return [8]byte{'c', 'e', 'l', 'l', 'w', 'a', 'r', 'd'} }

@@ -25,6 +25,17 @@ func (s *Set) Give(uid, gid uint32) error {
 	for _, b := range s.buses {
 		folders = append(folders, s.path(busPrefix+strconv.Itoa(int(b.slot))))
 	}
+	former, err := formerFolders(s.root)
+	if err != nil {
+		return err
+	}
+	for _, name := range former {
+		inside, err := filepath.Glob(s.path(name, "*"))
+		if err != nil {
+			return fmt.Errorf("list former pins: %w", err)
+		}
+		folders = append(append(folders, s.path(name)), inside...)
+	}
 	for _, dir := range folders {
 		names, err := os.ReadDir(dir)
 		if err != nil {

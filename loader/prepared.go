@@ -63,6 +63,9 @@ func (s *Set) lock() (unlock func(), err error) {
 // Attach sets the hooks, or replaces the programs at those that are set, as [Set.Attach] says. With an error everything is as it
 // was, and p is spent. Without one the buses belong to the set, and Undo can still take it back.
 func (p *Prepared) Attach() (_ []*Bus, err error) {
+	if p.set.moving != nil {
+		return nil, errors.Join(ErrMoving, p.Undo())
+	}
 	unlock, err := lockFolder(p.set.root)
 	if err != nil {
 		return nil, errors.Join(err, p.Undo())
@@ -95,9 +98,14 @@ func (p *Prepared) Attach() (_ []*Bus, err error) {
 			}
 		}
 	}
+	former, err := formerFolders(p.set.root)
+	if err != nil {
+		return nil, err
+	}
 	var buses []*Bus
 	for _, a := range p.all {
 		a.placed()
+		a.bus.absent = a.at.index == 0 && len(former) > 0
 		buses = append(buses, a.bus)
 	}
 	p.set.buses = append(p.set.buses, buses...)

@@ -21,7 +21,7 @@ import (
 // pinned. It tells more than the kernel's version could: that this kernel knows every map, flag and helper that the
 // filter uses, that its verifier accepts the program, and that this process may do all that.
 func ProbeFilter() (Program, error) {
-	spec, err := can.LoadFilter()
+	spec, err := loadFilter()
 	if err != nil {
 		return Program{}, fmt.Errorf("read filter: %w", err)
 	}

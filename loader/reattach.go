@@ -23,7 +23,8 @@ var ErrDetached = errors.New("bus was detached")
 //
 // ErrNoLink and ErrNotCAN mean that there is nothing to attach to yet, ErrDetached that nothing may be: the bus was opened on
 // purpose. Safe beside the use of the bus, its rings and its counters, but not beside Close or itself for the same bus. Where
-// another process has attached the bus again already, its hook is taken over as it is.
+// another process has attached the bus again already, its hook is taken over as it is; but not one that has been there since before a
+// migration.
 func (s *Set) Reattach(b *Bus) (changed bool, err error) {
 	unlock, err := lockFolder(s.root)
 	if errors.Is(err, os.ErrNotExist) {
@@ -34,7 +35,7 @@ func (s *Set) Reattach(b *Bus) (changed bool, err error) {
 	}
 	defer unlock()
 	// A stand-in, so that a failure leaves the bus as it was.
-	n := &Bus{name: b.name, slot: b.slot, opts: b.opts, maps: b.maps, prog: b.prog}
+	n := &Bus{name: b.name, slot: b.slot, opts: b.opts, maps: b.maps, prog: b.prog, absent: b.absent}
 	n.at.Store(b.at.Load())
 	a := &attachment{bus: n, opts: b.opts, pins: s.busPins(b.slot)}
 	if err = a.again(s.root); err != nil {
@@ -46,6 +47,7 @@ func (s *Set) Reattach(b *Bus) (changed bool, err error) {
 	}
 	a.done()
 	b.at.Store(n.at.Load())
+	b.absent = false
 	former := b.anchor
 	b.anchor = n.anchor
 	if former != nil {
@@ -72,6 +74,11 @@ func (a *attachment) again(root string) error {
 	}
 	if err := a.attach(root); err != nil {
 		return err
+	}
+	if a.held != 0 && a.bus.absent {
+		if err := a.bus.anchor.replace(a.at, a.bus.prog); err != nil {
+			return fmt.Errorf("replace program: %w", err)
+		}
 	}
 	return a.publish()
 }

@@ -61,7 +61,7 @@ func note(ids []uint32, id uint32, o interface{ Close() error }, err error) ([]u
 
 // allMaps lists the ids of all maps: the pinned ones, and those that only the programs use.
 func (i *Inspection) allMaps() []uint32 {
-	ids := slices.Collect(maps.Values(i.MapIDs))
+	ids := slices.AppendSeq(slices.Clone(i.AsideIDs), maps.Values(i.MapIDs))
 	for _, b := range i.Buses {
 		ids = slices.AppendSeq(ids, maps.Values(b.MapIDs))
 		ids = append(ids, b.Program.MapIDs...)

@@ -36,6 +36,10 @@ type Options struct {
 	// Root is the folder for all pins, on a bpffs. It is made if missing, and so is the bpffs: at
 	// /sys/fs/bpf if Root lies under it, else at Root. Empty means DefaultRoot.
 	Root string
+
+	// Migrate has a set of another layout become one of this build's, if nothing is lost by it: see [OpenBeside] for how. The caller sees
+	// to it that nobody goes by the tables meanwhile. Without it such a set is refused.
+	Migrate bool
 }
 
 // sharedMaps names the maps that all program instances share.
@@ -57,7 +61,10 @@ func busMaps() []string {
 type Set struct {
 	root    string
 	folder  *os.File // see Give
+	own     *layout
 	spec    *ebpf.CollectionSpec
+	moving  *migration // nil: the set is in effect
+	gone    *Migrated  // nil: it was of this layout
 	maps    map[string]*ebpf.Map
 	created bool
 	buses   []*Bus
@@ -77,6 +84,15 @@ type Set struct {
 // is refused with ErrLayout or ErrBootID and left as it is: what is attached with it protects its identifiers
 // until [Detach]. What its slots and indexes mean is the caller's affair: see [Set.Binding].
 func Open(opts Options) (*Set, error) {
+	own, err := ownLayout()
+	if err != nil {
+		return nil, err
+	}
+	return open(opts, own, false)
+}
+
+// open is Open for a layout. With beside a migration is only prepared.
+func open(opts Options, own *layout, beside bool) (*Set, error) {
 	root := opts.Root
 	if root == "" {
 		root = DefaultRoot
@@ -92,23 +108,23 @@ func Open(opts Options) (*Set, error) {
 	if err := removeStale(root); err != nil {
 		return nil, err
 	}
-
-	spec, err := can.LoadFilter()
-	if err != nil {
-		return nil, fmt.Errorf("read filter: %w", err)
-	}
-	hash, err := layoutHash(spec)
-	if err != nil {
+	if err := settle(root, own.reach); err != nil {
 		return nil, err
+	}
+	if opts.Migrate || beside {
+		// Else it may be that of a successor at work: who only opens may do so beside an agent.
+		if err := removeBeside(root); err != nil {
+			return nil, err
+		}
 	}
 	boot, err := bootID()
 	if err != nil {
 		return nil, err
 	}
-	s := &Set{root: root, spec: spec, maps: make(map[string]*ebpf.Map)}
+	s := newSet(root, own)
 	want := metaEntry{
-		Magic: metaMagic(), LayoutVersion: layoutVersion,
-		BootID: boot, LayoutHash: hash,
+		Magic: metaMagic(), LayoutVersion: own.version,
+		BootID: boot, LayoutHash: own.hash,
 	}
 	_, err = os.Stat(s.path(mapsFolder))
 	switch {
@@ -116,6 +132,13 @@ func Open(opts Options) (*Set, error) {
 		err = s.create(want)
 	case err == nil:
 		err = s.reopen(want)
+		if errors.Is(err, ErrLayout) && (opts.Migrate || beside) {
+			refused := errors.Join(err, s.Close())
+			s = newSet(root, own)
+			if err = s.migrate(want, beside); err != nil {
+				err = fmt.Errorf("%w; %w", refused, err)
+			}
+		}
 	default:
 		err = fmt.Errorf("look for pinned maps: %w", err)
 	}
@@ -123,6 +146,10 @@ func Open(opts Options) (*Set, error) {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+func newSet(root string, own *layout) *Set {
+	return &Set{root: root, own: own, spec: own.spec, maps: make(map[string]*ebpf.Map)}
 }
 
 func (s *Set) path(elem ...string) string {
@@ -271,6 +298,9 @@ func (s *Set) Close() error {
 			s.shed.close(), s.meta.close())
 		for _, m := range s.maps {
 			errs = append(errs, m.Close())
+		}
+		if s.moving != nil {
+			errs = append(errs, s.moving.close(), os.RemoveAll(s.path(besideFolder)))
 		}
 		errs = append(errs, s.closeFolder())
 		s.closeErr = errors.Join(errs...)

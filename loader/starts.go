@@ -14,18 +14,6 @@ type Start struct {
 	Random [16]byte
 }
 
-// StartTable is what is known of one node's starts, in shared memory (struct cw_starts), so that a restarted
-// agent finds it. The filter never reads it. One goroutine may write.
-type StartTable struct {
-	_     structs.HostLayout
-	epoch [NodeEpochs]EpochStarts
-
-	// HighestVerified is the highest counter that verified from this node, on any stream. It only rises.
-	HighestVerified Word
-
-	_ [7]uint64
-}
-
 // Epoch returns the starts that belong to slot i of the node's [EpochTable].
 func (t *StartTable) Epoch(i int) *EpochStarts { return &t.epoch[i] }
 

@@ -48,6 +48,22 @@ func TestWell(t *testing.T) {
 	}
 }
 
+// TestPinsOfAnotherLayout wants nothing found where an agent of this build could go on with them.
+func TestPinsOfAnotherLayout(t *testing.T) {
+	r := newRig(t)
+	m, err := ebpf.LoadPinnedMap(filepath.Join(r.binding.Gateway.BPFFS, "maps", "meta"), nil)
+	r.must(err)
+	defer m.Close()
+	b, err := m.LookupBytes(uint32(0))
+	r.must(err)
+	b[32] ^= 1 // cw_meta.layout_hash
+	r.must(m.Put(uint32(0), b))
+	out := r.examine()
+	if f := out.Find("pins.usable"); len(faults(out)) > 0 || len(f) != 1 || !strings.Contains(f[0].What, "an agent of this build migrates them") {
+		t.Errorf("found %v: %+v", faults(out), f)
+	}
+}
+
 // seed is one fault and what must be found: exactly that and nothing else.
 type seed struct {
 	name string
@@ -113,6 +129,14 @@ func realSeeds() []seed {
 		{"pins of another layout", func(r *rig) {
 			r.must(os.Remove(filepath.Join(r.binding.Gateway.BPFFS, "maps", "windows")))
 		}, []string{"fail pins.usable"}, "cellward detach"},
+		{"a migration was killed", func(r *rig) {
+			former := filepath.Join(r.binding.Gateway.BPFFS, "former_1", "bus_1")
+			r.must(os.MkdirAll(former, 0o700))
+			m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.RingBuf, MaxEntries: 4096})
+			r.must(err)
+			r.t.Cleanup(func() { m.Close() })
+			r.must(m.Pin(filepath.Join(former, "candidates")))
+		}, []string{"warn pins.usable"}, "cellward status"},
 		{"policy invalid", func(r *rig) {
 			r.must(os.WriteFile(r.policyPath(), []byte(strings.Replace(testPolicy, "STRICT", "LAX", 1)), 0o644))
 		}, []string{"fail documents.valid"}, "cellward policy validate"},

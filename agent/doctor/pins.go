@@ -70,6 +70,10 @@ func pinsUsable(x *exam) {
 	m := x.inspection.Meta
 	detach := "cellward detach --binding " + x.opts.Binding
 	const refused = "the agent does not start; what is attached goes on filtering, by the tables of then, until it is detached"
+	if x.inspection.Migration != "" || len(x.inspection.Former) > 0 {
+		x.warn("", "they are on their way to another layout: "+onTheWay(x.inspection), "protected identifiers are closed; an agent finishes it at its start, so if none runs, start one",
+			"cellward status --binding "+x.opts.Binding)
+	}
 	table := make(map[loader.StreamKey]loader.Stream)
 	for _, s := range x.inspection.Streams {
 		table[s.Key] = s.Stream
@@ -79,7 +83,7 @@ func pinsUsable(x *exam) {
 	case err != nil:
 		x.unknown("", err, "cellward policy show "+x.opts.Binding)
 	case !m.SameLayout:
-		x.fail("", fmt.Sprintf("they have the layout of another build (version %d, %x)", m.LayoutVersion, m.Layout[:4]), refused, detach)
+		pinsMigratable(x, fmt.Sprintf("they have the layout of another build (version %d, %x)", m.LayoutVersion, m.Layout[:4]), refused, detach)
 	case !m.SameBoot:
 		x.fail("", "they are of another boot", refused, detach)
 	case !m.Ready:
@@ -90,5 +94,29 @@ func pinsUsable(x *exam) {
 			"cellward apply --policy "+x.opts.Policy+" --binding "+x.opts.Binding)
 	default:
 		x.ok("", "layout %d, this boot, this binding", m.LayoutVersion)
+	}
+}
+
+// onTheWay says how far a migration has come.
+func onTheWay(i *loader.Inspection) string {
+	switch i.Migration {
+	case loader.MigrationPrepared:
+		return "new maps are being made beside those in effect, or were"
+	case loader.MigrationCommitted:
+		return "the new maps are in effect and not in their places"
+	default:
+		return fmt.Sprintf("%d interfaces have rings of a former layout that are not read", len(i.Former))
+	}
+}
+
+// pinsMigratable asks whether the next start could go on with pins of another layout.
+func pinsMigratable(x *exam, what, refused, detach string) {
+	switch err := loader.CheckMigration(x.inspection.Root); {
+	case err == nil:
+		x.ok("", "%s; an agent of this build migrates them", what)
+	case errors.Is(err, fs.ErrPermission):
+		x.unknown("", err, x.asRoot())
+	default:
+		x.fail("", what+": "+err.Error(), refused, detach)
 	}
 }

@@ -56,7 +56,8 @@ func (k Kind) String() string {
 type Hello struct {
 	Version int    `cbor:"1,keyasint"`
 	Program string `cbor:"2,keyasint"` // its version, for the log
-	// Policy and Binding are SHA-256 over the documents' files, Layout is that of the pinned maps (loader.BuildFacts).
+	// Policy and Binding are SHA-256 over the documents' files, Layout is that of the pinned maps (loader.BuildFacts). Layouts may differ:
+	// whether the maps can be migrated the successor finds out, who knows the new one.
 	Policy  [32]byte `cbor:"3,keyasint"`
 	Binding [32]byte `cbor:"4,keyasint"`
 	Layout  [32]byte `cbor:"5,keyasint"`

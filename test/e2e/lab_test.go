@@ -46,7 +46,10 @@ func newLab(t *testing.T, o demo.LabOptions, d time.Duration) *demo.Lab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.Program, o.Policy = program(), p
+	if o.Program == "" {
+		o.Program = program()
+	}
+	o.Policy = p
 	if o.Binding, _, err = demo.BindingFor(p, sum, layout); err != nil {
 		t.Fatal(err)
 	}

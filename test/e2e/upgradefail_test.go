@@ -36,9 +36,15 @@ type traffic struct {
 // startTraffic seals until finish, with an attacker on the bus.
 func startTraffic(t *testing.T) *traffic {
 	t.Helper()
+	return startTrafficOf(t, program())
+}
+
+// startTrafficOf is startTraffic with a program of the test's own and arguments of its agents.
+func startTrafficOf(t *testing.T, program string, args ...string) *traffic {
+	t.Helper()
 	const speed = 15 // 5,100 frames a second
 	x := &traffic{t: t, simulated: 3 * time.Minute * speed}
-	x.Lab = newLab(t, demo.LabOptions{Frames: 200_000}, x.simulated)
+	x.Lab = newLab(t, demo.LabOptions{Frames: 200_000, Program: program, AgentArgs: args}, x.simulated)
 	var err error
 	if x.gateway, err = x.StartAgent(t.Context()); err != nil {
 		t.Fatal(err)
@@ -241,7 +247,6 @@ func TestSuccessorFails(t *testing.T) {
 		says  string
 	}{
 		{"another version", func(h *takeover.Hello) { h.Version++ }, "version"},
-		{"another layout", func(h *takeover.Hello) { h.Layout[0] ^= 1 }, "layout"},
 		{"another policy", func(h *takeover.Hello) { h.Policy[0] ^= 1 }, "cellward apply"},
 		{"another binding", func(h *takeover.Hello) { h.Binding[0] ^= 1 }, "cellward apply"},
 	} {
