@@ -45,12 +45,13 @@ func read(t *testing.T, path string) string {
 	return string(b)
 }
 
-// installed copies the units to a folder, with a program that is there, and returns the folder.
+// installed copies the units to a folder, with a program that is there in place of their own and of kill (Debian package procps), and returns
+// the folder.
 func installed(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	for name := range units() {
-		text := strings.ReplaceAll(read(t, "deploy/"+name), "/usr/bin/cellward", "/bin/true")
+		text := strings.NewReplacer("/usr/bin/cellward", "/bin/true", "/bin/kill", "/bin/true").Replace(read(t, "deploy/"+name))
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -103,7 +103,7 @@ func TestUpgradesToAnotherLayout(t *testing.T) {
 			t.Fatalf("upgrade %d: %v", i+1, err)
 		}
 		pauses = append(pauses, paused(t, former))
-		until(t, "the word of a migration", func() bool { return strings.Contains(x.gateway.Messages(), `"tables_migrated"`) })
+		until(t, "the word of a migration", func() bool { return strings.Contains(x.gateway.Log(), `"tables_migrated"`) })
 		x.followed()
 		x.flows(fmt.Sprintf("upgrade %d", i+1))
 		if i == 0 {
@@ -195,7 +195,7 @@ func TestStartsWithAnotherLayout(t *testing.T) {
 			} else {
 				// Just behind the take-over, where the maps are put into effect and the programs are exchanged.
 				until(t, "the successor to its take-over", func() bool {
-					return !x.gateway.Running() || strings.Contains(x.gateway.Messages(), `"upgraded"`)
+					return !x.gateway.Running() || strings.Contains(x.gateway.Log(), `"upgraded"`)
 				})
 				time.Sleep(time.Duration(rand.IntN(30)) * time.Millisecond)
 			}
@@ -212,7 +212,7 @@ func TestStartsWithAnotherLayout(t *testing.T) {
 		}
 		x.followed()
 		x.flows(fmt.Sprintf("start %d", i+1))
-		if strings.Contains(x.gateway.Messages(), `"tables_migrated"`) {
+		if strings.Contains(x.gateway.Log(), `"tables_migrated"`) {
 			migrated++
 		}
 	}
