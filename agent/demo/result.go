@@ -86,7 +86,12 @@ func (r *Result) Check(allClaimed bool) (wrong []string) {
 	s := r.Samples
 	expect(r.Frames.Sealed > 0, "nothing was sealed")
 	expect(!allClaimed || r.Frames.Offered == r.Frames.Sealed, "%d frames were offered and %d sealed", r.Frames.Offered, r.Frames.Sealed)
-	deleted := r.Events[Deletion].Injected
+	deleted := uint64(0)
+	for name, e := range r.Events {
+		if familyOf(name) == Deletion {
+			deleted += e.Injected
+		}
+	}
 	expect(s.Identical == r.Frames.Sealed-deleted, "%d samples were sealed, %d of them deleted, and %d came out identical", r.Frames.Sealed, deleted, s.Identical)
 	expect(s.Mismatched == 0, "%d samples came out changed", s.Mismatched)
 	expect(s.Lost == int64(deleted), "%d samples were lost, %d deleted", s.Lost, deleted)

@@ -43,7 +43,8 @@ func Run(ctx context.Context, opts Options) (_ *Result, wrong []string, err erro
 	}
 	// Log, attacks and heartbeats together stay below three quarters of the rings.
 	frames := r.compare.total
-	frames += frames/attackEvery + frames/8 + 4096
+	insertion, _ := ofFamily(opts.Attacks, Insertion)
+	frames += frames/attackEvery*uint64(max(insertion.flood, 1)) + frames/8 + 4096
 	r.say.line("setting up buses, two network namespaces, and two software TPMs: the gateway's and the edge's")
 	r.lab, err = NewLab(ctx, LabOptions{Policy: r.policy, Binding: r.binding, Frames: frames})
 	if err != nil {
@@ -151,13 +152,10 @@ func (r *run) flow(ctx context.Context) error {
 	go func() { followed <- r.compare.follow(reader.Lines) }()
 
 	var a *attacker
-	var x *tampering
-	if slices.Contains(r.opts.Attacks, Insertion) {
-		a = newAttacker(attackSeed)
+	if i, ok := ofFamily(r.opts.Attacks, Insertion); ok {
+		a = newAttacker(attackSeed, i.forge, i.flood)
 	}
-	if slices.Contains(r.opts.Attacks, Deletion) || slices.Contains(r.opts.Attacks, Delay) {
-		x = newTampering(r.opts.Attacks, r.compare.total)
-	}
+	x := newTampering(r.opts.Attacks, r.bodies())
 	observed := &observer{steps: make(map[string][]step)}
 	watch, unwatch := context.WithCancel(ctx)
 	defer unwatch()
@@ -182,7 +180,7 @@ func (r *run) flow(ctx context.Context) error {
 		return fmt.Errorf("read counts of the edge: %w", err)
 	}
 	r.compare.start(sealed.FirstCounter)
-	when := w.injections()
+	when := w.injections(r.opts.Attacks)
 	status, err := r.drain(ctx, gateway, func(s *agent.Status) bool {
 		observed.look(r.opts.Attacks, s)
 		return !slices.ContainsFunc(r.opts.Attacks, func(a string) bool { return noticedOf(a, s) != uint64(len(when[a])) })
@@ -206,6 +204,16 @@ func (r *run) flow(ctx context.Context) error {
 	}
 	r.compare.fill(&r.result)
 	return nil
+}
+
+// bodies returns what the edge will send, by the identifiers that the wire sees.
+func (r *run) bodies() map[target][][]byte {
+	all := make(map[target][][]byte)
+	for _, s := range r.binding.Nodes[0].Streams {
+		i := slices.IndexFunc(r.lab.Buses, func(b *Bus) bool { return b.Name == s.Interface })
+		all[target{i, uint32(s.CANID)}] = r.compare.offered[s.StreamID]
+	}
+	return all
 }
 
 // SealCounts is what `cellward seal -o json` ends with, as far as it matters here.
