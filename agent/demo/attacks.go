@@ -31,6 +31,8 @@ type Attack struct {
 	flood int
 	// deletes says which samples are deleted.
 	deletes func(x *tampering, s *passing) bool
+	// all: not samples alone.
+	all bool
 }
 
 // AllAttacks returns what can be selected. What only a node or somebody with its keys could do is not among it: a clock that stands still, an
@@ -52,7 +54,7 @@ func AllAttacks() []Attack {
 			deletes: func(x *tampering, s *passing) bool { return s.mux && s.number <= x.total*2/3 }},
 		{Name: "deletion_tail", Family: Deletion, Does: "the last two samples of each identifier are deleted",
 			deletes: func(_ *tampering, s *passing) bool { return s.left < 2 }},
-		{Name: "deletion_all", Family: Deletion, Does: "nothing comes through for a sixth of the time",
+		{Name: "deletion_all", Family: Deletion, Does: "nothing comes through for a sixth of the frames", all: true,
 			deletes: func(x *tampering, _ *passing) bool { return x.dark() }},
 		{Name: Delay, Family: Delay, Does: "the samples of one identifier come 2.5 s late"},
 	}

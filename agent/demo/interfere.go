@@ -27,6 +27,7 @@ type tampering struct {
 	known           bool
 	busiest         target
 	first           map[target]uint64 // counter of the first sample
+	samples         uint64            // deleted
 	// when says when each was done.
 	when map[string][]time.Time
 	wg   sync.WaitGroup
@@ -82,12 +83,20 @@ func (x *tampering) describe(at target, counter uint64) passing {
 	return s
 }
 
+func (x *tampering) note(attack string) { x.when[attack] = append(x.when[attack], time.Now()) }
+
 // take says that a frame does not go on now. Single samples are left alone in the last third, so that the edge is still there to name
 // what is missing.
 func (x *tampering) take(w *Wire, f *frame) bool {
 	h, err := spdu.ParseHeader(f.payload())
 	if f.size != loader.CANFDMTU || err != nil || h.Kind != spdu.KindSample {
-		return x.deletes != nil && x.deletes.Name == "deletion_all" && x.dark()
+		if x.deletes == nil || !x.deletes.all || !x.dark() {
+			return false
+		}
+		if err == nil && h.Kind == spdu.KindHeartbeat { // it has a counter, too
+			x.note(x.deletes.Name)
+		}
+		return true
 	}
 	x.seen++
 	at := target{f.bus, f.ID}
@@ -98,7 +107,8 @@ func (x *tampering) take(w *Wire, f *frame) bool {
 	delaying := x.delays != nil && at == x.target && x.seen > x.total/4 && x.seen <= x.total*2/3
 	switch {
 	case x.deletes != nil && !delaying && x.deletes.deletes(x, &s):
-		x.when[x.deletes.Name] = append(x.when[x.deletes.Name], time.Now())
+		x.note(x.deletes.Name)
+		x.samples++
 		return true
 	case delaying:
 		g := *f
@@ -106,7 +116,7 @@ func (x *tampering) take(w *Wire, f *frame) bool {
 			time.Sleep(held)
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			x.when[Delay] = append(x.when[Delay], time.Now())
+			x.note(Delay)
 			if err := w.put(&g); err != nil {
 				w.fail(f.bus, err)
 			}

@@ -189,6 +189,9 @@ func (r *run) flow(ctx context.Context) error {
 		return err
 	}
 	r.result.Events = make(map[string]EventResult)
+	if x != nil {
+		r.result.deleted = x.samples
+	}
 	for _, attack := range r.opts.Attacks {
 		r.result.Events[attack] = observed.result(attack, when[attack], &status)
 	}
@@ -242,9 +245,20 @@ func (r *run) watchEdge(ctx context.Context, edge *Process) error {
 	}
 }
 
+// patience is how long the last frames and the last events get: a sample counts as deleted 3 of its stream's periods after it was noticed
+// to be missing.
+func (r *run) patience() time.Duration {
+	longest := time.Duration(0)
+	for _, s := range r.binding.Nodes[0].Streams {
+		longest = max(longest, s.SamplingRate.Period)
+	}
+	return settle + 3*longest
+}
+
 // drain waits until every candidate has its verdict, what the attacker did was noticed, and every published sample has been read.
 func (r *run) drain(ctx context.Context, gateway *Process, noticed func(*agent.Status) bool) (agent.Status, error) {
-	deadline := time.Now().Add(settle)
+	patience := r.patience()
+	deadline := time.Now().Add(patience)
 	for {
 		s, err := r.lab.Status(ctx)
 		if err != nil {
@@ -254,7 +268,7 @@ func (r *run) drain(ctx context.Context, gateway *Process, noticed func(*agent.S
 			return s, nil
 		}
 		if time.Now().After(deadline) {
-			r.say.line("not everything has come through after %v", settle)
+			r.say.line("not everything has come through after %v", patience)
 			return s, nil
 		}
 		select {
