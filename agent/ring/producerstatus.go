@@ -2,6 +2,8 @@
 
 package ring
 
+import "sync/atomic"
+
 // ProducerStatus is what the writing end says of its ring.
 type ProducerStatus struct {
 	Slots        int
@@ -24,8 +26,10 @@ func (p *Producer) Status() ProducerStatus {
 func (p *Producer) LastPublish(stream uint32) (ns int64, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.base == nil || uint64(stream) >= uint64(p.streams) || p.newest[stream] == 0 {
+	if p.base == nil || uint64(stream) >= uint64(p.streams) {
 		return 0, false
 	}
-	return p.latestAt(stream).Slot.PublishTime, true
+	// Markers are stored under this lock. The time may be that of a sample that is about to be published, which is no older.
+	s := &p.latestAt(stream).Slot
+	return atomic.LoadInt64(&s.PublishTime), s.Marker != 0
 }

@@ -93,6 +93,9 @@ func TestViewsAtRest(t *testing.T) {
 		if s.Highest != w.highest || s.Committed != w.committed || s.Published != w.published {
 			t.Errorf("status of stream %d: %+v, the kernel says %+v", s.Stream, s, w)
 		}
+		if got := s.SampleAgeMS != nil; got != (w.published > 0) {
+			t.Errorf("status of stream %d has the age of a sample: %v, the kernel says %d were published", n, got, w.published)
+		}
 		labels := fmt.Sprintf(`{interface="can0",node="%s",source="%s",stream="%d"}`, s.Node, s.Source, s.Stream)
 		values := map[string]uint64{"stream_highest_verified": w.highest}
 		if s.Source != "" {
