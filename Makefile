@@ -53,7 +53,7 @@ define need
 	fi
 endef
 
-.PHONY: help install setup setup-test setup-dev build generate demo test test-secret test-arm64 test-engines test-guests fuzz lint bench bench-crypto clean
+.PHONY: help install setup setup-test setup-dev build generate demo test attacks test-secret test-arm64 test-engines test-guests fuzz lint bench bench-crypto clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -102,6 +102,9 @@ test: setup-test ## run all tests, with the race detector where it can run
 	echo "test: now the whole line in real time, one package after the other"; \
 	$(GO) test $$race -p 1 -timeout 20m $(TEST_ARGS) $(LIVE_PACKAGES) || ok=; \
 	if [ "$$ok" ]; then echo "test: PASS"; else echo "test: FAIL"; exit 1; fi
+
+attacks: ## play captures (../shared/data) with every attack, and clean, and print what was done and what was noticed
+	$(GO) test -count 1 -v -run '^(TestAttacks|TestCleanTraffic|TestOneInManyIsNamed)$$' ./agent
 
 # What keeps or derives secrets, and what looks for them.
 SECRET_PACKAGES := ./crypto/secretmem/... ./crypto/schedule ./crypto/spdu ./crypto/aead ./crypto/offer ./crypto/tpm ./agent ./agent/vault ./test/keyscan

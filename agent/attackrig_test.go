@@ -216,16 +216,18 @@ type siege struct {
 	c       *capture
 	machine *fault.Machine
 	seen    map[kind.Kind][]noticed
-	faultAt int64
-	states  ring.FaultState
-	tickAt  int64
-	turnAt  int64
-	byID    map[uint32]policy.ResolvedStream
-	node    *edge.Sealer
-	clock   int64 // of the node, ns
-	origin  int64 // log time at which seal begins
-	records [1]loader.Record
-	flagged map[ring.Flags]int
+	// subjects are those of which there were events of a kind.
+	subjects map[kind.Kind]map[event.Subject]bool
+	faultAt  int64
+	states   ring.FaultState
+	tickAt   int64
+	turnAt   int64
+	byID     map[uint32]policy.ResolvedStream
+	node     *edge.Sealer
+	clock    int64 // of the node, ns
+	origin   int64 // log time at which seal begins
+	records  [1]loader.Record
+	flagged  map[ring.Flags]int
 	// published counts the samples that came out.
 	published uint64
 }
@@ -269,7 +271,7 @@ func newSiegeOf(t testing.TB, c *capture, change func(*policy.Binding)) *siege {
 	t.Helper()
 	s := &siege{
 		rig: &rig{t: t, set: c.documents(t, change), state: epoch.New(), sink: &published{}, vault: &memoryVault{}, now: logBegin},
-		c:   c, seen: make(map[kind.Kind][]noticed), tickAt: logBegin, turnAt: logBegin, byID: make(map[uint32]policy.ResolvedStream),
+		c:   c, seen: make(map[kind.Kind][]noticed), subjects: make(map[kind.Kind]map[event.Subject]bool), tickAt: logBegin, turnAt: logBegin, byID: make(map[uint32]policy.ResolvedStream),
 		flagged: make(map[ring.Flags]int),
 	}
 	d := event.NewDirectory(s.set)
@@ -315,6 +317,10 @@ func (s *siege) facts(all []event.Fact) {
 			n.count += before[k-1].count
 		}
 		s.seen[f.Kind] = append(before, n)
+		if s.subjects[f.Kind] == nil {
+			s.subjects[f.Kind] = make(map[event.Subject]bool)
+		}
+		s.subjects[f.Kind][f.Subject] = true
 	}
 	s.machine.Take(all)
 }

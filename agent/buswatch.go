@@ -24,28 +24,8 @@ func (a *Agent) tellLinks() {
 		s := a.links.status(b.Slot())
 		was, known := a.linked[b]
 		a.linked[b] = s
-		n := func(k kind.Kind) { a.core.tell(event.Note{Kind: k, Subject: event.Bus(uint8(b.Slot())), Time: now}) }
-		// A short fall between two calls is seen by its time.
-		fell := known && was.State == LinkUp && s.State == LinkUp && !s.Since.Equal(was.Since)
-		if s.State != LinkUp || fell {
-			n(kind.LinkDown)
-		}
-		if known && s.State == LinkUp && (fell || was.State != LinkUp) {
-			n(kind.LinkUp)
-		}
-		switch s.Controller {
-		case loader.CANBusOff.String():
-			n(kind.BusOff)
-		case loader.CANErrorPassive.String():
-			n(kind.BusPassive)
-		case loader.CANErrorActive.String():
-			if known && (was.Controller == loader.CANBusOff.String() || was.Controller == loader.CANErrorPassive.String()) {
-				n(kind.BusRecovered)
-			}
-		}
-		// An interface that was made anew has no filter until it gets one; one that has lost it was tampered with.
-		if s.Ifindex != 0 && (!s.Attached || known && s.Ifindex == was.Ifindex && s.Reattached > was.Reattached) {
-			n(kind.HookLost)
+		for k, count := range linkEventsOf(was, known, s) {
+			a.core.tell(event.Note{Kind: k, Subject: event.Bus(uint8(b.Slot())), Count: count, Time: now})
 		}
 	}
 }
@@ -63,4 +43,31 @@ func (a *Agent) works(index uint8) bool {
 		return s.State == LinkUp && s.Controller != loader.CANBusOff.String()
 	}
 	return false
+}
+
+// linkEventsOf says which events there are between two looks at a bus, and how many of each: what has changed, as often as it did, and what is
+// wrong and lasts, once. known says that was is a look; before the first one there was none.
+func linkEventsOf(was LinkStatus, known bool, s LinkStatus) map[kind.Kind]uint64 {
+	if !known {
+		was.Changes.Up = s.Changes.Up // it is there for the first time, and not again
+	}
+	all := make(map[kind.Kind]uint64)
+	note := func(k kind.Kind, since, now uint64, lasts bool) {
+		n := now - min(since, now) // a bus that is no longer kept has no counts
+		if lasts {
+			n = max(n, 1)
+		}
+		if n > 0 {
+			all[k] = n
+		}
+	}
+	before, after := was.Changes, s.Changes
+	note(kind.LinkDown, before.Down, after.Down, s.State != LinkUp)
+	note(kind.LinkUp, before.Up, after.Up, false)
+	note(kind.BusOff, before.BusOff, after.BusOff, s.Controller == loader.CANBusOff.String())
+	note(kind.BusPassive, before.Passive, after.Passive, s.Controller == loader.CANErrorPassive.String())
+	note(kind.BusRecovered, before.Recovered, after.Recovered, false)
+	// An interface that was made anew has no filter until it gets one; one that has lost it was tampered with.
+	note(kind.HookLost, 0, 0, s.Ifindex != 0 && (!s.Attached || known && s.Ifindex == was.Ifindex && s.Reattached > was.Reattached))
+	return all
 }

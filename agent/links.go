@@ -45,6 +45,17 @@ type LinkStatus struct {
 	LastReattachUS int64  `json:"last_reattach_us,omitempty"`
 	// Error says why the filter is not attached although there is an interface.
 	Error string `json:"error,omitempty"`
+	// Changes counts since this agent began, so that what comes and goes between two looks is not missed.
+	Changes LinkChanges `json:"changes"`
+}
+
+// LinkChanges counts what has become of an interface and its controller.
+type LinkChanges struct {
+	Down      uint64 `json:"down"` // from up to down or absent
+	Up        uint64 `json:"up"`   // to up
+	BusOff    uint64 `json:"bus_off"`
+	Passive   uint64 `json:"passive"`
+	Recovered uint64 `json:"recovered"` // to error active, from bus-off or error passive
 }
 
 // linkKeeper keeps the filter where the buses' interfaces are: it watches them, attaches the filter to what was made anew at once,
@@ -75,6 +86,7 @@ type keptBus struct {
 	link     loader.Link // as seen last; Index 0: absent
 	attached bool
 	detached bool // by an operator: left alone
+	unwell   bool // the controller was bus-off or error passive and has not been error active since
 	errors   *loader.CANErrors
 	lines    map[string]*heldLine
 }
@@ -328,10 +340,13 @@ func (k *linkKeeper) take(events []loader.LinkEvent, at time.Time) {
 
 // gone notes that no interface has the bus's name any more.
 func (k *linkKeeper) gone(b *keptBus, at time.Time, why string) {
-	b.link, b.attached = loader.Link{}, false
+	b.link, b.attached, b.unwell = loader.Link{}, false, false
 	k.closeErrors(b)
 	k.note(b, func(s *LinkStatus) {
-		*s = LinkStatus{State: LinkAbsent, Since: at, Reattached: s.Reattached, LastReattachUS: s.LastReattachUS}
+		if s.State == LinkUp {
+			s.Changes.Down++
+		}
+		*s = LinkStatus{State: LinkAbsent, Since: at, Reattached: s.Reattached, LastReattachUS: s.LastReattachUS, Changes: s.Changes}
 	})
 	k.say(b, slog.LevelError, why, "link_removed")
 }
@@ -356,6 +371,13 @@ func (k *linkKeeper) present(b *keptBus, l loader.Link, at time.Time) {
 		state = LinkUp
 	}
 	k.note(b, func(s *LinkStatus) {
+		switch {
+		case s.State == state:
+		case state == LinkUp:
+			s.Changes.Up++
+		case s.State == LinkUp:
+			s.Changes.Down++
+		}
 		if s.State != state {
 			s.State, s.Since = state, at
 		}
@@ -421,8 +443,24 @@ func (k *linkKeeper) attach(b *keptBus, since time.Time) {
 func (k *linkKeeper) controllerState(b *keptBus, state loader.CANState, at time.Time) {
 	changed := false
 	k.note(b, func(s *LinkStatus) {
-		if changed = s.Controller != state.String(); changed {
-			s.Controller, s.ControllerSince = state.String(), at
+		if changed = s.Controller != state.String(); !changed {
+			return
+		}
+		s.Controller, s.ControllerSince = state.String(), at
+		switch state {
+		case loader.CANBusOff:
+			b.unwell = true
+			s.Changes.BusOff++
+		case loader.CANErrorPassive:
+			b.unwell = true
+			s.Changes.Passive++
+		case loader.CANErrorActive:
+			if b.unwell {
+				s.Changes.Recovered++
+			}
+			b.unwell = false
+		case loader.CANStateUnknown:
+			b.unwell = false
 		}
 	})
 	if !changed {

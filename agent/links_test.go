@@ -208,6 +208,9 @@ func testLinkKeeper(t *testing.T, hook string) {
 	report(unix.CAN_ERR_BUSOFF, 0)
 	r.until(1, "bus-off", func(s LinkStatus) bool { return s.Controller == "bus_off" })
 	r.told("bus_off", "can0", 51)
+	if c := r.k.status(1).Changes; c != (LinkChanges{Down: 1, Up: 2, BusOff: 51, Passive: 1, Recovered: 50}) {
+		t.Errorf("changes: %+v", c)
+	}
 	if n := len(r.log.all); n > 12 {
 		t.Errorf("%d lines: %v", n, r.log.all)
 	}

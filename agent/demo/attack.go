@@ -42,6 +42,8 @@ type attacker struct {
 	rng      *rand.Rand
 	kinds    []kind
 	next     int
+	atATime  int
+	all      bool // of the kinds, start records among them
 	seen     int
 	targets  []target
 	history  []frame
@@ -59,9 +61,11 @@ type kind struct {
 	forge func(a *attacker, genuine *frame) (frame, bool)
 }
 
-func newAttacker(seed uint64) *attacker {
-	return &attacker{
-		rng: rand.New(rand.NewPCG(seed, 0x61747461636b)),
+// newAttacker makes one who adds frames of these kinds in turn, nil for all, so many at a time.
+func newAttacker(seed uint64, kinds []string, atATime int) *attacker {
+	a := &attacker{
+		atATime: max(atATime, 1),
+		rng:     rand.New(rand.NewPCG(seed, 0x61747461636b)),
 		kinds: []kind{
 			{"bit_flip", (*attacker).bitFlip},
 			{"replay_recent", (*attacker).replayRecent},
@@ -80,39 +84,47 @@ func newAttacker(seed uint64) *attacker {
 		},
 		injected: make(map[string]uint64),
 	}
+	if kinds != nil {
+		a.kinds = slices.DeleteFunc(a.kinds, func(k kind) bool { return !slices.Contains(kinds, k.name) })
+	}
+	a.all = kinds == nil
+	return a
 }
 
 // onSealed looks at a frame that has just gone over the wire and returns what to inject after it.
-func (a *attacker) onSealed(f *frame) (frame, bool) {
+func (a *attacker) onSealed(f *frame) (forged []frame) {
 	if f.size != loader.CANFDMTU || len(f.payload()) < spdu.MinSize {
-		return frame{}, false
+		return nil
 	}
 	h, err := spdu.ParseHeader(f.payload())
 	if err != nil {
-		return frame{}, false
+		return nil
 	}
-	if h.Kind == spdu.KindStart {
+	if h.Kind == spdu.KindStart && a.all {
 		a.injected["start_altered"]++
-		return a.alterStart(f), true
+		return []frame{a.alterStart(f)}
 	}
 	if h.Kind != spdu.KindSample {
-		return frame{}, false
+		return nil
 	}
 	a.learn(f)
 	a.seen++
 	if a.seen%attackEvery != 0 {
-		return frame{}, false
+		return nil
 	}
-	// In turn, so that every kind gets its share; a kind that cannot act yet lets the next one go first.
-	for range a.kinds {
-		k := a.kinds[a.next%len(a.kinds)]
-		a.next++
-		if forged, ok := k.forge(a, f); ok {
-			a.injected[k.name]++
-			return forged, true
+	for range a.atATime {
+		// In turn, so that every kind gets its share; a kind that cannot act yet lets the next one go first.
+		for range a.kinds {
+			k := a.kinds[a.next%len(a.kinds)]
+			a.next++
+			if g, ok := k.forge(a, f); ok {
+				a.injected[k.name]++
+				forged = append(forged, g)
+				break
+			}
 		}
 	}
-	return frame{}, false
+	return forged
 }
 
 func (a *attacker) learn(f *frame) {

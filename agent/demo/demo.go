@@ -38,7 +38,7 @@ type Options struct {
 	Seed     uint64
 	// Speed is a factor on the pace of the time stamps; 0 sends as fast as it goes.
 	Speed float64
-	// Attacks puts an attacker on the bus who does these: Insertion, Deletion, Delay.
+	// Attacks puts an attacker on the bus who does these, by their names: see AllAttacks and ParseAttacks.
 	Attacks []string
 	// Policy and Binding are documents to use instead of those that fit the log. Identities, TPM, folders and sockets of the
 	// binding are replaced by the demonstration's own.

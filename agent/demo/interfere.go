@@ -4,10 +4,7 @@ package demo
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -17,84 +14,113 @@ import (
 	"github.com/cellward/cellward/loader"
 )
 
-// What an attacker does.
-const (
-	// Insertion adds frames on protected identifiers: altered, repeated, spliced, made up.
-	Insertion = "insertion"
-	// Deletion takes samples off the bus.
-	Deletion = "deletion"
-	// Delay holds the samples of one identifier back for a while.
-	Delay = "delay"
-)
-
-// ErrAttack says that a selection names no attack.
-var ErrAttack = errors.New("no such attack")
-
-// ParseAttacks reads a list of attacks, separated by commas.
-func ParseAttacks(list string) (all []string, err error) {
-	for name := range strings.SplitSeq(list, ",") {
-		if !slices.Contains([]string{Insertion, Deletion, Delay}, name) {
-			return nil, fmt.Errorf("%w: %q; want %s, %s or %s", ErrAttack, name, Insertion, Deletion, Delay)
-		}
-		if !slices.Contains(all, name) {
-			all = append(all, name)
-		}
-	}
-	return all, nil
-}
-
-// deleteEvery is how many samples pass between two deleted ones, held how long a delayed one is held: above the 2 s from which on
-// a sample counts as delayed.
-const (
-	deleteEvery = 25
-	held        = 2500 * time.Millisecond
-)
+// held is how long a delayed sample is held: above the 2 s from which on it counts as delayed.
+const held = 2500 * time.Millisecond
 
 // tampering takes frames off the bus or holds them back. A wire calls it under its lock.
 type tampering struct {
-	deletes, delays bool
-	total           uint64 // samples that the edge will send
+	deletes, delays *Attack // nil: not selected
+	total           uint64  // samples that the edge will send
+	bodies          map[target][][]byte
 	seen            uint64
 	target          target // whose samples are delayed; those of others are deleted
 	known           bool
+	busiest         target
+	first           map[target]uint64 // counter of the first sample
+	samples         uint64            // deleted
 	// when says when each was done.
 	when map[string][]time.Time
 	wg   sync.WaitGroup
 }
 
-func newTampering(selected []string, total uint64) *tampering {
-	return &tampering{deletes: slices.Contains(selected, Deletion), delays: slices.Contains(selected, Delay), total: total, when: make(map[string][]time.Time)}
+// passing is a sample on the wire.
+type passing struct {
+	at     target
+	number uint64 // of all samples, from 1 on
+	left   uint64 // samples of its identifier that follow
+	mux    bool   // of the busiest identifier, and its body begins like that of the first
 }
 
-// take says that a frame does not go on now. In the last third nothing is done, so that the edge is still there to name what is
-// missing.
+// newTampering makes what the selected attacks need, nil if none of them takes frames. bodies are what the edge will send, by identifier.
+func newTampering(selected []string, bodies map[target][][]byte) *tampering {
+	x := &tampering{bodies: bodies, first: make(map[target]uint64), when: make(map[string][]time.Time)}
+	if a, ok := ofFamily(selected, Deletion); ok {
+		x.deletes = &a
+	}
+	if a, ok := ofFamily(selected, Delay); ok {
+		x.delays = &a
+	}
+	if x.deletes == nil && x.delays == nil {
+		return nil
+	}
+	for at, all := range bodies {
+		x.total += uint64(len(all))
+		// Of two that are equally busy always the same, however the map is walked.
+		if n, most := len(all), len(bodies[x.busiest]); n > most || n == most && (at.bus < x.busiest.bus || at.bus == x.busiest.bus && at.id < x.busiest.id) {
+			x.busiest = at
+		}
+	}
+	return x
+}
+
+// dark says that nothing comes through: from a third of all samples to a half.
+func (x *tampering) dark() bool { return x.seen > x.total/3 && x.seen <= x.total/2 }
+
+// describe says what is known of a sample.
+func (x *tampering) describe(at target, counter uint64) passing {
+	first, ok := x.first[at]
+	if !ok {
+		first = counter
+		x.first[at] = counter
+	}
+	s := passing{at: at, number: x.seen}
+	all, i := x.bodies[at], counter-first
+	if i >= uint64(len(all)) {
+		return s
+	}
+	s.left = uint64(len(all)) - 1 - i
+	s.mux = at == x.busiest && len(all[0]) > 0 && len(all[i]) > 0 && all[i][0] == all[0][0]
+	return s
+}
+
+func (x *tampering) note(attack string) { x.when[attack] = append(x.when[attack], time.Now()) }
+
+// take says that a frame does not go on now. Single samples are left alone in the last third, so that the edge is still there to name
+// what is missing.
 func (x *tampering) take(w *Wire, f *frame) bool {
 	h, err := spdu.ParseHeader(f.payload())
 	if f.size != loader.CANFDMTU || err != nil || h.Kind != spdu.KindSample {
-		return false
+		if x.deletes == nil || !x.deletes.all || !x.dark() {
+			return false
+		}
+		if err == nil && h.Kind == spdu.KindHeartbeat { // it has a counter, too
+			x.note(x.deletes.Name)
+		}
+		return true
 	}
 	x.seen++
 	at := target{f.bus, f.ID}
 	if !x.known {
 		x.target, x.known = at, true
 	}
+	s := x.describe(at, h.Counter)
+	delaying := x.delays != nil && at == x.target && x.seen > x.total/4 && x.seen <= x.total*2/3
 	switch {
-	case x.seen > x.total*2/3:
-		return false
-	case x.delays && at == x.target && x.seen > x.total/4:
+	case x.deletes != nil && !delaying && x.deletes.deletes(x, &s):
+		x.note(x.deletes.Name)
+		x.samples++
+		return true
+	case delaying:
 		g := *f
 		x.wg.Go(func() {
 			time.Sleep(held)
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			x.when[Delay] = append(x.when[Delay], time.Now())
+			x.note(Delay)
 			if err := w.put(&g); err != nil {
 				w.fail(f.bus, err)
 			}
 		})
-		return true
-	case x.deletes && (!x.delays || at != x.target) && x.seen%deleteEvery == 0:
-		x.when[Deletion] = append(x.when[Deletion], time.Now())
 		return true
 	}
 	return false
@@ -121,14 +147,15 @@ type step struct {
 
 // noticedOf sums up the events that tell of an attack. A sample that came after it was reported as missing was not deleted.
 func noticedOf(attack string, s *agent.Status) (n uint64) {
-	switch attack {
+	switch familyOf(attack) {
 	case Deletion:
 		n = s.Events.Counts["deletion"] + s.Events.Counts["tail_loss"]
 		for _, t := range s.Streams {
 			n -= min(t.Corrected, n)
 		}
 	case Delay:
-		n = s.Events.Counts["delayed"]
+		// A sample with the source time of one that was not held back has a clock that stands still, as far as anybody can tell.
+		n = s.Events.Counts["delayed"] + s.Events.Counts["clock_freeze"]
 	default:
 		for v := range loader.NumVerdicts {
 			if verdict := loader.Verdict(v); agent.Refusing(verdict) {

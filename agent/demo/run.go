@@ -43,7 +43,8 @@ func Run(ctx context.Context, opts Options) (_ *Result, wrong []string, err erro
 	}
 	// Log, attacks and heartbeats together stay below three quarters of the rings.
 	frames := r.compare.total
-	frames += frames/attackEvery + frames/8 + 4096
+	insertion, _ := ofFamily(opts.Attacks, Insertion)
+	frames += frames/attackEvery*uint64(max(insertion.flood, 1)) + frames/8 + 4096
 	r.say.line("setting up buses, two network namespaces, and two software TPMs: the gateway's and the edge's")
 	r.lab, err = NewLab(ctx, LabOptions{Policy: r.policy, Binding: r.binding, Frames: frames})
 	if err != nil {
@@ -151,13 +152,10 @@ func (r *run) flow(ctx context.Context) error {
 	go func() { followed <- r.compare.follow(reader.Lines) }()
 
 	var a *attacker
-	var x *tampering
-	if slices.Contains(r.opts.Attacks, Insertion) {
-		a = newAttacker(attackSeed)
+	if i, ok := ofFamily(r.opts.Attacks, Insertion); ok {
+		a = newAttacker(attackSeed, i.forge, i.flood)
 	}
-	if slices.Contains(r.opts.Attacks, Deletion) || slices.Contains(r.opts.Attacks, Delay) {
-		x = newTampering(r.opts.Attacks, r.compare.total)
-	}
+	x := newTampering(r.opts.Attacks, r.bodies())
 	observed := &observer{steps: make(map[string][]step)}
 	watch, unwatch := context.WithCancel(ctx)
 	defer unwatch()
@@ -182,7 +180,7 @@ func (r *run) flow(ctx context.Context) error {
 		return fmt.Errorf("read counts of the edge: %w", err)
 	}
 	r.compare.start(sealed.FirstCounter)
-	when := w.injections()
+	when := w.injections(r.opts.Attacks)
 	status, err := r.drain(ctx, gateway, func(s *agent.Status) bool {
 		observed.look(r.opts.Attacks, s)
 		return !slices.ContainsFunc(r.opts.Attacks, func(a string) bool { return noticedOf(a, s) != uint64(len(when[a])) })
@@ -191,6 +189,9 @@ func (r *run) flow(ctx context.Context) error {
 		return err
 	}
 	r.result.Events = make(map[string]EventResult)
+	if x != nil {
+		r.result.deleted = x.samples
+	}
 	for _, attack := range r.opts.Attacks {
 		r.result.Events[attack] = observed.result(attack, when[attack], &status)
 	}
@@ -206,6 +207,16 @@ func (r *run) flow(ctx context.Context) error {
 	}
 	r.compare.fill(&r.result)
 	return nil
+}
+
+// bodies returns what the edge will send, by the identifiers that the wire sees.
+func (r *run) bodies() map[target][][]byte {
+	all := make(map[target][][]byte)
+	for _, s := range r.binding.Nodes[0].Streams {
+		i := slices.IndexFunc(r.lab.Buses, func(b *Bus) bool { return b.Name == s.Interface })
+		all[target{i, uint32(s.CANID)}] = r.compare.offered[s.StreamID]
+	}
+	return all
 }
 
 // SealCounts is what `cellward seal -o json` ends with, as far as it matters here.
@@ -234,9 +245,20 @@ func (r *run) watchEdge(ctx context.Context, edge *Process) error {
 	}
 }
 
+// patience is how long the last frames and the last events get: a sample counts as deleted 3 of its stream's periods after it was noticed
+// to be missing.
+func (r *run) patience() time.Duration {
+	longest := time.Duration(0)
+	for _, s := range r.binding.Nodes[0].Streams {
+		longest = max(longest, s.SamplingRate.Period)
+	}
+	return settle + 3*longest
+}
+
 // drain waits until every candidate has its verdict, what the attacker did was noticed, and every published sample has been read.
 func (r *run) drain(ctx context.Context, gateway *Process, noticed func(*agent.Status) bool) (agent.Status, error) {
-	deadline := time.Now().Add(settle)
+	patience := r.patience()
+	deadline := time.Now().Add(patience)
 	for {
 		s, err := r.lab.Status(ctx)
 		if err != nil {
@@ -246,7 +268,7 @@ func (r *run) drain(ctx context.Context, gateway *Process, noticed func(*agent.S
 			return s, nil
 		}
 		if time.Now().After(deadline) {
-			r.say.line("not everything has come through after %v", settle)
+			r.say.line("not everything has come through after %v", patience)
 			return s, nil
 		}
 		select {

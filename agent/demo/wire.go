@@ -41,7 +41,7 @@ func (l *Lab) StartWire(record func(bus int, f *loader.CANFrame)) *Wire {
 // StartAttackedWire is StartWire with an attacker who adds frames on protected identifiers, every one of which is to be refused. Injected says
 // how many.
 func (l *Lab) StartAttackedWire(seed uint64) *Wire {
-	return startWire(l.Buses, newAttacker(seed), nil, nil)
+	return startWire(l.Buses, newAttacker(seed, nil, 1), nil, nil)
 }
 
 // Injected returns how many frames the attacker has added, by kind. It is called after Finish.
@@ -105,7 +105,7 @@ func (w *Wire) carry(f *frame) error {
 	if w.attacker == nil {
 		return nil
 	}
-	if forged, ok := w.attacker.onSealed(f); ok {
+	for _, forged := range w.attacker.onSealed(f) {
 		w.inserted = append(w.inserted, time.Now())
 		if err := w.put(&forged); err != nil {
 			return err
@@ -135,14 +135,16 @@ func (w *Wire) Finish() error {
 	return w.failed
 }
 
-// injections returns when what was done, by attack, in order. The wire has ended.
-func (w *Wire) injections() map[string][]time.Time {
+// injections returns when what was done of the selected attacks, in order. The wire has ended.
+func (w *Wire) injections(selected []string) map[string][]time.Time {
 	all := make(map[string][]time.Time)
-	if w.tampering != nil {
-		all[Deletion], all[Delay] = w.tampering.when[Deletion], w.tampering.when[Delay]
-	}
-	if w.attacker != nil {
-		all[Insertion] = w.inserted
+	for _, a := range selected {
+		switch {
+		case familyOf(a) == Insertion && w.attacker != nil:
+			all[a] = w.inserted
+		case w.tampering != nil:
+			all[a] = w.tampering.when[a]
+		}
 	}
 	return all
 }

@@ -218,13 +218,13 @@ func TestBanners(t *testing.T) {
 		{"", running(func(*Snapshot) {})},
 		{"", running(func(s *Snapshot) { s.Overview.Interfaces[0].Link = agent.LinkStatus{State: agent.LinkAbsent} })},
 		{"BUS can0 IS OPEN", running(func(s *Snapshot) { s.Overview.Interfaces[0].Link = agent.LinkStatus{State: agent.LinkDown} })},
-		{"BMS SECURITY FAULT (fault)", running(func(s *Snapshot) { s.Ring.Fault = "fault" })},
+		{"BMS SECURITY FAULT: inspect communication integrity and controller hardware", running(func(s *Snapshot) { s.Ring.Fault = "fault" })},
 		{"cells: bad_tag 12 deletion 3", running(func(s *Snapshot) {
 			s.Ring.Fault, s.Overview.Status.Fault.Faults = "fault", []fault.View{{Name: "cells", Advice: fault.Advice, Evidence: []fault.EvidenceView{
 				{Kind: kind.BadTag, Count: 12}, {Kind: kind.Deletion, Count: 3},
 			}}}
 		})},
-		{"BMS SECURITY FAULT (latched)", running(func(s *Snapshot) { s.Ring = Ring{}; s.Overview.Status.Ring.Fault = "latched" })},
+		{"FAULT IS LATCHED: it stays until it is cleared with a reason", running(func(s *Snapshot) { s.Ring = Ring{}; s.Overview.Status.Ring.Fault = "latched" })},
 		{"SUSPECT", running(func(s *Snapshot) { s.Ring.Fault = "suspect" })},
 		{"STATE NOT WRITTEN: disk", running(func(s *Snapshot) { s.Overview.SaveError = "disk" })},
 		{"NO VALUES: refused", running(func(s *Snapshot) { s.Ring = Ring{Error: "refused"} })},

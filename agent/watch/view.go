@@ -160,7 +160,7 @@ func (m *Model) banners() (all []string) {
 	}
 	switch m.fault() {
 	case ring.FaultRaised.String(), ring.FaultLatched.String():
-		all = append(all, fmt.Sprintf("BMS SECURITY FAULT (%s): inspect communication integrity and controller hardware", m.fault()))
+		all = append(all, "BMS SECURITY FAULT: inspect communication integrity and controller hardware") // fits on 80 columns
 		all = append(all, m.evidence(true)...)
 	case ring.FaultSuspect.String():
 		all = append(all, "SUSPECT: evidence of manipulation, below the threshold of a fault")
@@ -180,6 +180,9 @@ func (m *Model) banners() (all []string) {
 		} else if m.now.Ring.Error != "" {
 			all = append(all, "RING: "+m.now.Ring.Error)
 		}
+	}
+	if m.fault() == ring.FaultLatched.String() {
+		all = append(all, "FAULT IS LATCHED: it stays until it is cleared with a reason (cellward fault)")
 	}
 	// Even on a small screen the tables stay.
 	if most := max(1, m.height/4); len(all) > most {

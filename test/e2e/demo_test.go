@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/cellward/cellward/agent/demo"
@@ -51,14 +52,19 @@ func TestCaptures(t *testing.T) {
 // TestNoticed has an attacker add, delete and delay. The demonstration fails unless all of it was noticed, and no more.
 func TestNoticed(t *testing.T) {
 	needRoot(t)
-	out := cellward(t, t.Context(), "demo", "--duration", "6s", "--attack", "insertion,deletion,delay", "-o", "json")
-	var r demo.Result
-	if err := json.Unmarshal(out, &r); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	for _, a := range []string{demo.Insertion, demo.Deletion, demo.Delay} {
-		if e := r.Events[a]; e.Injected == 0 || e.Injected != e.Noticed || e.DetectMSP99 <= 0 {
-			t.Errorf("%s: %+v", a, e)
+	for _, c := range []struct{ duration, attacks string }{
+		{"6s", "insertion,deletion,delay"},
+		{"2s", "flood,deletion_tail"},
+	} {
+		out := cellward(t, t.Context(), "demo", "--duration", c.duration, "--attack", c.attacks, "-o", "json")
+		var r demo.Result
+		if err := json.Unmarshal(out, &r); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		for a := range strings.SplitSeq(c.attacks, ",") {
+			if e := r.Events[a]; e.Injected == 0 || e.Injected != e.Noticed || e.DetectMSP99 <= 0 {
+				t.Errorf("%s: %+v", a, e)
+			}
 		}
 	}
 }

@@ -22,12 +22,7 @@ func TestDestinationsOfAConfinedAgent(t *testing.T) {
 	const simulated = time.Second
 	l := newLab(t, demo.LabOptions{Frames: 10_000, SoftwareEdge: true}, simulated)
 	dir := t.TempDir()
-	// A folder of the test is root's alone.
-	for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
-		if err := os.Chmod(d, 0o711); err != nil {
-			t.Fatal(err)
-		}
-	}
+	openFolders(t, dir)
 	listen := func(path string) net.PacketConn {
 		t.Helper()
 		c, err := net.ListenPacket("unixgram", path)
@@ -113,5 +108,15 @@ func TestDestinationsOfAConfinedAgent(t *testing.T) {
 	}
 	if err := gateway.Stop(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// openFolders has every user find a test's folder, which is root's alone.
+func openFolders(t *testing.T, dir string) {
+	t.Helper()
+	for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
+		if err := os.Chmod(d, 0o711); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

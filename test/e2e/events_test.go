@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -90,6 +91,14 @@ func TestEventsAndFault(t *testing.T) {
 		return got.count(kind.DocumentsApplied)+got.count(kind.DocumentsRefused) > 0
 	})
 
+	hooked := filepath.Join(t.TempDir(), "hooked")
+	hook := hookInto(t, l, hooked)
+	// It follows, too, once it has run the program.
+	until(t, "the hook", func() bool {
+		_, _ = exec.CommandContext(t.Context(), program(), "apply", "--socket", l.ControlSocket(), "--policy", l.Documents().Policy, "--binding", l.Documents().Binding).Output()
+		return len(hookedRecords(t, hooked)) > 0
+	})
+
 	var flagged sync.Map
 	reader, err := l.StartReader(t.Context())
 	if err != nil {
@@ -151,6 +160,17 @@ func TestEventsAndFault(t *testing.T) {
 		t.Error("the follower has not heard of it")
 	}
 
+	until(t, "the hook's fault", func() bool {
+		return slices.ContainsFunc(hookedRecords(t, hooked), func(r *event.Record) bool {
+			return r.Kind == kind.FaultRaised && r.Fault != nil && len(r.Fault.Sources) > 0
+		})
+	})
+	for _, r := range hookedRecords(t, hooked) {
+		if r.Kind == kind.BadTag {
+			t.Error("the hook was run for a kind that was not asked for")
+		}
+	}
+
 	// Killed: the fault stands in the next run.
 	gateway.Kill()
 	if gateway, err = l.StartAgent(t.Context()); err != nil {
@@ -204,4 +224,40 @@ func TestEventsAndFault(t *testing.T) {
 	}
 	<-ended
 	_ = follow.Wait()
+	_ = hook.Wait() // it ends with the agent that was killed
+}
+
+// hookInto runs a program for each fault that is raised, and when documents are applied, which appends what it gets to a file.
+func hookInto(t *testing.T, l *demo.Lab, file string) *exec.Cmd {
+	t.Helper()
+	script := filepath.Join(t.TempDir(), "hook")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\nexec cat >>'"+file+"'\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), program(), "events", "--follow", "--kind", "fault_raised,documents_applied,documents_refused",
+		"--exec", script, "--socket", l.ControlSocket())
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return cmd
+}
+
+// hookedRecords reads what the program of hookInto has got.
+func hookedRecords(t *testing.T, file string) (all []*event.Record) {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	for line := range bytes.Lines(b) {
+		if !bytes.HasSuffix(line, []byte("\n")) {
+			continue // being written
+		}
+		r, err := encode.ParseJSON(bytes.TrimSpace(line))
+		if err != nil {
+			t.Fatalf("line %q: %v", line, err)
+		}
+		all = append(all, r)
+	}
+	return all
 }

@@ -5,6 +5,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/cellward/cellward/agent"
 	"github.com/cellward/cellward/agent/demo"
+	"github.com/cellward/cellward/agent/event"
 	"github.com/cellward/cellward/agent/watch"
 	"github.com/cellward/cellward/loader"
 )
@@ -22,12 +24,14 @@ func TestViewsAtRest(t *testing.T) {
 	needRoot(t)
 	const simulated = 2 * time.Second
 	l := newLab(t, demo.LabOptions{Frames: 20_000, SoftwareEdge: true}, simulated)
-	if _, err := l.StartAgent(t.Context()); err != nil {
+	gateway, err := l.StartAgent(t.Context())
+	if err != nil {
 		t.Fatal(err)
 	}
 	sealPack(t, l, simulated)
 	forge(t, l, 23)
 	settled(t, l)
+	until(t, "the events", func() bool { return overview(t, l).Events.Counts["plaintext_on_protected"] >= 23 })
 
 	want := readKernel(t, l)
 	o := overview(t, l)
@@ -89,6 +93,9 @@ func TestViewsAtRest(t *testing.T) {
 		if s.Highest != w.highest || s.Committed != w.committed || s.Published != w.published {
 			t.Errorf("status of stream %d: %+v, the kernel says %+v", s.Stream, s, w)
 		}
+		if got := s.SampleAgeMS != nil; got != (w.published > 0) {
+			t.Errorf("status of stream %d has the age of a sample: %v, the kernel says %d were published", n, got, w.published)
+		}
 		labels := fmt.Sprintf(`{interface="can0",node="%s",source="%s",stream="%d"}`, s.Node, s.Source, s.Stream)
 		values := map[string]uint64{"stream_highest_verified": w.highest}
 		if s.Source != "" {
@@ -116,6 +123,30 @@ func TestViewsAtRest(t *testing.T) {
 	}
 	if o.Kernel.Interfaces[0].State != agent.StateAttached {
 		t.Errorf("%+v", o.Kernel.Interfaces[0])
+	}
+
+	// Events: as status and metrics count them, and as the log has them at the end.
+	if err := gateway.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	logs := logged(t, filepath.Join(l.GatewayState(), agent.EventsFolder))
+	for v := range loader.NumVerdicts {
+		if !agent.Refusing(loader.Verdict(v)) {
+			continue
+		}
+		k := event.OfVerdict(loader.Verdict(v))
+		n := want.verdicts[loader.Verdict(v).String()]
+		if got := o.Events.Counts[k.String()]; got != n {
+			t.Errorf("status: %d events %s, the kernel says %d", got, k, n)
+		}
+		if logs[k] != n {
+			t.Errorf("events: %d of %s in the log, the kernel says %d", logs[k], k, n)
+		}
+		if n > 0 {
+			if got := metric(t, exposed, fmt.Sprintf(`cellward_events_total{kind="%s"}`, k)); got != float64(n) {
+				t.Errorf("metrics: %v events %s, the kernel says %d", got, k, n)
+			}
+		}
 	}
 }
 

@@ -117,13 +117,19 @@ func TestWatch(t *testing.T) {
 	if *updateScreens {
 		x.do("send-keys", "Down", "Down")
 		time.Sleep(5 * time.Second) // so that the sparklines are full
-		forge(t, l, 3)
-		x.shows("15 plaintext_on")
+	}
+	until(t, "the fault", func() bool {
+		forge(t, l, 1)
+		time.Sleep(600 * time.Millisecond) // evidence counts by the second
+		return strings.Contains(x.screen(), "BMS SECURITY FAULT: inspect communication integrity and controller hardware\n")
+	})
+	x.shows("fault fault", ": plaintext_on_protected ", "more (cellward fault)", "!none yet")
+	if *updateScreens {
 		writeScreens(t, x)
 	}
 
 	x.do("send-keys", "BTab", "BTab")
-	x.shows("can0: frames by verdict", "plaintext_on_protected 1")
+	x.shows("can0: frames by verdict", "plaintext_on_protected ")
 	x.do("send-keys", "Tab")
 	x.shows(": epochs", "agreed ")
 	for _, size := range []struct {
