@@ -115,7 +115,7 @@ func checks() []check {
 		{Check{"bpffs.mounted", "there is a bpffs for the pins"}, bpffsMounted},
 		{Check{"bpffs.safe", "nobody else can change the pins"}, bpffsSafe},
 		{Check{"bpffs.foreign", "nothing else is pinned among them"}, bpffsForeign},
-		{Check{"pins.usable", "the agent can take over what is pinned"}, pinsUsable},
+		{Check{"pins.usable", "the agent can take over what is pinned, or migrate it from another layout"}, pinsUsable},
 		{Check{"state.folder", "the state folder is there and has an identity"}, stateFolder},
 		{Check{"state.safe", "nobody else can change the state"}, stateSafe},
 		{Check{"state.lock", "no other process works with it"}, stateLock},
