@@ -58,8 +58,9 @@ type Producer struct {
 	beat      int64    // last heartbeat written
 	beatEvery int64
 	faults    uint64 // fault word
-	finished  bool   // nothing more is published
-	silent    bool   // something was appended of which nobody was told
+	record    FaultRecord
+	finished  bool // nothing more is published
+	silent    bool // something was appended of which nobody was told
 
 	listeners atomic.Int32 // readers that may be waiting; the server counts them
 }

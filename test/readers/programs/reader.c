@@ -95,6 +95,24 @@ static void print_status(cellward_ring *ring)
 	       s.heartbeat_period_ns, s.fault < 4 ? faults[s.fault] : "unknown", s.fault_changes, s.closed, s.gone);
 }
 
+static void print_fault(cellward_ring *ring)
+{
+	cellward_ring_fault_evidence f;
+	uint32_t i;
+
+	if (cellward_ring_fault_record(ring, &f) != CELLWARD_RING_OK) {
+		printf("busy\n");
+		return;
+	}
+	printf("fault causes=%u sources=%u", f.causes, f.sources);
+	for (i = 0; i < f.sources && i < CELLWARD_RING_FAULT_SOURCES; i++)
+		printf(" source=%u", f.source_ids[i]);
+	printf(" kinds=%u", f.kinds);
+	for (i = 0; i < f.kinds && i < CELLWARD_RING_FAULT_KINDS; i++)
+		printf(" %u=%" PRIu64, f.kind[i], f.count[i]);
+	printf(" time=%" PRId64 "\n", f.time_ns);
+}
+
 static void print_next(cellward_ring *ring, size_t limit, int64_t timeout_ms)
 {
 	cellward_ring_sample *batch = (cellward_ring_sample *)malloc(limit * sizeof *batch);
@@ -238,6 +256,8 @@ static int shell(void)
 			print_streams(ring);
 		} else if (!strcmp(word, "status")) {
 			print_status(ring);
+		} else if (!strcmp(word, "fault")) {
+			print_fault(ring);
 		} else if (!strcmp(word, "count")) {
 			printf("count %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIx64 "\n", cellward_ring_position(ring),
 			       cellward_ring_missed(ring), cellward_ring_reconnects(ring),
