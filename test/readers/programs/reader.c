@@ -179,16 +179,18 @@ static void drain(cellward_ring *ring)
 	uint64_t read = 0;
 	uint32_t streams, i;
 	const cellward_ring_stream *table = cellward_ring_streams(ring, &streams);
+	cellward_ring_error ended;
 	int n, j;
 
 	while ((n = cellward_ring_next(ring, batch, 16, -1)) > 0)
 		for (j = 0; j < n; j++, read++)
 			decode_exactly(&table[batch[j].stream], batch[j].body, batch[j].length, 0);
+	ended = *cellward_ring_last_error(ring); /* what follows may fail as well */
 	for (i = 0; i < streams; i++)
 		cellward_ring_latest(ring, i, &batch[0], body, cellward_ring_body_max(ring));
 	printf("drained %" PRIu64 " %" PRIu64 " %s", read, cellward_ring_missed(ring), class_of(n));
 	if (n == CELLWARD_RING_LAYOUT)
-		printf(" %s", cellward_ring_last_error(ring)->field);
+		printf(" %s", ended.field);
 	putchar('\n');
 	free(body);
 }
