@@ -354,7 +354,13 @@ func (m *monitor) show(a *Agent) {
 	if m.passed || m.now.set != a.opts.Set {
 		return // between two sets of documents, or nobody's any more
 	}
-	a.ring.SetFault(m.now.machine.State())
+	state := m.now.machine.State()
+	var record ring.FaultRecord
+	if state >= fault.Raised {
+		record = faultRecord(m.now.set.Binding, m.now.machine.Views(), a.now())
+	}
+	a.ring.SetFault(state)
+	a.ring.SetFaultRecord(record)
 	for _, s := range a.core.streams {
 		s.flags = 0
 		for _, i := range m.now.table.Directory().Sources(event.Stream(s.Slot)) {

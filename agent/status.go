@@ -88,6 +88,8 @@ type StreamStatus struct {
 	Ceiling uint64 `json:"ceiling"`
 	// SampleAgeMS is the age of the newest sample in the ring; null where this agent has published none.
 	SampleAgeMS *int64 `json:"sample_age_ms"`
+	// LateParts are the values of the multiplexor for which the stream is incomplete_set.
+	LateParts []uint32 `json:"late_parts,omitempty"`
 }
 
 // Status reads the state of the pipeline between two batches.
@@ -141,6 +143,7 @@ func (a *Agent) Status() Status {
 			Source: t.Source, PeriodMS: float64(t.Period) / 1e6, Highest: t.window.Highest(), Committed: c, Published: p,
 			Lost: c - p, Missing: t.gaps.Missing(), Deleted: t.gaps.Deleted(), Corrected: t.gaps.Corrected(), Shed: shed[t.slot].Load(),
 			Ceiling: a.core.ceilings.durable[t.Slot].Load(), SampleAgeMS: a.sampleAge(t, now),
+			LateParts: t.times.LateParts(now),
 		}
 		if !t.heartbeat {
 			st.Sensitivity, st.SamplingRate = t.Sensitivity.String(), t.Rate.String()

@@ -75,6 +75,16 @@ func (m *muxes) missing(now int64) (n int) {
 	return n
 }
 
+// late returns the values that missing counts.
+func (m *muxes) late(now int64) (all []uint32) {
+	for i, at := range m.seen {
+		if at != 0 && now-at > m.limit {
+			all = append(all, m.values[i])
+		}
+	}
+	return all
+}
+
 // selector reads a signal of at most 32 bits in one piece.
 type selector struct {
 	from, to int // bytes of the body

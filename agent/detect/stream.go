@@ -252,3 +252,12 @@ func (s *Stream) Late(now int64) (o Overdue) {
 	}
 	return o
 }
+
+// LateParts returns the values of the multiplexor that Overdue.Missing counts, in ascending order; nil if none. It allocates, and
+// changes nothing.
+func (s *Stream) LateParts(now int64) []uint32 {
+	if s.mux == nil || now-max(s.since, s.seen) > s.silence {
+		return nil // none, or the whole stream is silent
+	}
+	return s.mux.late(now)
+}

@@ -4,6 +4,7 @@ package detect
 
 import (
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -240,6 +241,12 @@ func TestMultiplexor(t *testing.T) {
 	}
 	if first != 6 { // 3 turns of 400 ms and 1 s
 		t.Errorf("noticed in turn %d", first)
+	}
+	if got := s.LateParts(now); !slices.Equal(got, []uint32{6}) {
+		t.Errorf("parts that are late: %v", got)
+	}
+	if got := s.LateParts(now + 5*second); got != nil {
+		t.Errorf("parts of a stream that is silent: %v", got)
 	}
 	if o := s.Late(now + 5*second); !o.Silent || o.Missing != 0 {
 		t.Errorf("a stream that is silent: %+v", o)

@@ -11,7 +11,7 @@ const (
 	// MajorVersion changes when an older reader would misread the ring; a reader refuses any other.
 	MajorVersion = 1
 	// MinorVersion counts additions that an older reader may ignore; a reader refuses a lower one than it needs.
-	MinorVersion = 1
+	MinorVersion = 2
 	// leastMinor is what this reader needs, followMinor that of servers which readers may follow.
 	leastMinor, followMinor = 0, 1
 	// endianTag is stored in the producer's byte order: a reader of the other order sees it reversed.
@@ -76,7 +76,16 @@ type headerLayout struct {
 	Heartbeat         int64
 	_                 [120]byte
 	Fault             uint64
-	_                 [120]byte
+	RecordBegin       uint64 // of the fault record that is being written, or was last
+	RecordEnd         uint64 // of the one that was written last
+	RecordTime        int64  // from here on as FaultRecord
+	RecordCauses      uint32
+	RecordSources     uint32
+	RecordSourceIDs   [FaultSources]uint32
+	RecordKinds       uint32
+	RecordKind        [FaultKinds]uint16
+	RecordCount       [FaultKinds]uint64
+	_                 [8]byte
 }
 
 // streamLayout is one entry of the stream table. Strings are {offset, length} pairs into the string area.

@@ -145,3 +145,21 @@ func TestSlotSizes(t *testing.T) {
 		}
 	}
 }
+
+// TestFaultRecordLayout: a record stands in the header as it does in Go.
+func TestFaultRecordLayout(t *testing.T) {
+	var h headerLayout
+	var r FaultRecord
+	base := unsafe.Offsetof(h.RecordTime)
+	for name, o := range map[string][2]uintptr{
+		"time": {unsafe.Offsetof(h.RecordTime), unsafe.Offsetof(r.Time)}, "causes": {unsafe.Offsetof(h.RecordCauses), unsafe.Offsetof(r.Causes)},
+		"sources": {unsafe.Offsetof(h.RecordSources), unsafe.Offsetof(r.Sources)}, "source ids": {unsafe.Offsetof(h.RecordSourceIDs), unsafe.Offsetof(r.SourceIDs)},
+		"kinds": {unsafe.Offsetof(h.RecordKinds), unsafe.Offsetof(r.Kinds)}, "kind": {unsafe.Offsetof(h.RecordKind), unsafe.Offsetof(r.Kind)},
+		"count": {unsafe.Offsetof(h.RecordCount), unsafe.Offsetof(r.Count)},
+		"end":   {unsafe.Offsetof(h.RecordCount) + unsafe.Sizeof(h.RecordCount), unsafe.Sizeof(r)},
+	} {
+		if o[0]-base != o[1] {
+			t.Errorf("%s: %d in the header, %d in a record", name, o[0]-base, o[1])
+		}
+	}
+}

@@ -60,6 +60,7 @@ type Producer struct {
 	beat      atomic.Int64 // last heartbeat written
 	beatEvery int64
 	faults    uint64 // fault word
+	record    FaultRecord
 	finished  bool   // nothing more is published
 	news      uint64 // 1: something was appended of which nobody was told
 

@@ -256,6 +256,31 @@ func TestBanners(t *testing.T) {
 	}
 }
 
+// TestIncomplete: parts of an array that do not come any more are counted in the table and named below it.
+func TestIncomplete(t *testing.T) {
+	for parts, want := range map[int][2]string{1: {"INCOMPLETE 1", "not fresh: mux 7"}, 6: {"INCOMPLETE 6", "not fresh: mux 7, 8, 9, 10 and 2 more"}} {
+		s := at(3)
+		x := &s.Overview.Streams[1]
+		x.Missing, x.LateParts = 0, nil
+		for i := range parts {
+			x.LateParts = append(x.LateParts, uint32(7+i))
+		}
+		m := NewModel(false)
+		m.Resize(120, 40)
+		m.Take(s)
+		// The one below the heartbeats is selected at first.
+		var all strings.Builder
+		for _, l := range m.Lines() {
+			all.WriteString(l.Text + "\n")
+		}
+		for _, w := range want {
+			if !strings.Contains(all.String(), w) {
+				t.Errorf("%d parts: no %q:\n%s", parts, w, all.String())
+			}
+		}
+	}
+}
+
 // TestRecent: what happened goes from the screen again.
 func TestRecent(t *testing.T) {
 	m := after(NewModel(false), 4)

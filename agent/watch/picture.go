@@ -51,6 +51,7 @@ type streamState struct {
 	deleted   uint64
 	shed      uint64
 	ageMS     int64 // -1: unknown
+	late      []uint32
 }
 
 func newPicture(o *agent.Overview) picture {
@@ -92,6 +93,7 @@ func ofAgent(s *agent.Status) (p picture) {
 		x := streamState{
 			id: t.Stream, bus: t.Interface, canID: t.CANID, source: t.Source, heartbeat: t.Source == "", periodMS: t.PeriodMS, highest: t.Highest,
 			committed: t.Committed, published: t.Published, missing: t.Missing, deleted: t.Deleted - t.Corrected, shed: t.Shed, ageMS: -1,
+			late: t.LateParts,
 		}
 		if t.SampleAgeMS != nil {
 			x.ageMS = *t.SampleAgeMS

@@ -379,6 +379,9 @@ func (m *Model) verdict(t *streamState) string {
 	if float64(t.ageMS) > 10*t.periodMS+5000 {
 		return "SILENT " + span(t.ageMS/1000)
 	}
+	if len(t.late) > 0 {
+		return fmt.Sprintf("INCOMPLETE %d", len(t.late))
+	}
 	if r := m.inRing(t.id); r != nil && len(r.Flags) > 0 {
 		return strings.Join(r.Flags, ",")
 	}
@@ -422,6 +425,9 @@ func (m *Model) detail(height int) []Line {
 	default:
 		t := &m.pic.streams[at]
 		heading = fmt.Sprintf("stream %d: published %d, missing %d, deleted %d, shed %d", t.id, t.published, t.missing, t.deleted, t.shed)
+		if len(t.late) > 0 {
+			heading += fmt.Sprintf(", not fresh: mux %s", numbers(t.late))
+		}
 		if r := m.inRing(t.id); r != nil {
 			g := m.signals[t.id]
 			for i := range r.Signals {
@@ -459,4 +465,21 @@ func grid(items []string, width, height int) (lines []Line) {
 		lines = append(lines, Line{"  " + strings.TrimRight(strings.Join(cells, "  "), " "), Plain})
 	}
 	return lines
+}
+
+// numbers lists what fits on a line beside other things.
+func numbers(all []uint32) string {
+	const most = 4
+	var b strings.Builder
+	for i, n := range all {
+		if i == most {
+			fmt.Fprintf(&b, " and %d more", len(all)-most)
+			break
+		}
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprint(&b, n)
+	}
+	return b.String()
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/cellward/cellward/agent/event"
 	"github.com/cellward/cellward/agent/event/encode"
 	"github.com/cellward/cellward/agent/event/kind"
+	"github.com/cellward/cellward/agent/ring"
 	"github.com/cellward/cellward/crypto/spdu"
 	"github.com/cellward/cellward/loader"
 )
@@ -134,6 +135,19 @@ func TestEventsAndFault(t *testing.T) {
 	if err != nil || len(f.Faults) == 0 || f.Faults[0].Advice != "inspect communication integrity and controller hardware" {
 		t.Fatalf("fault %+v, %v", f, err)
 	}
+	// Readers that cannot ask have it from the ring.
+	own, err := ring.Dial(t.Context(), l.RingSocket(), ring.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer own.Close()
+	until(t, "the fault record", func() bool {
+		r, err := own.FaultRecord()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Causes&ring.FaultForgeable != 0 && r.Sources > 0 && r.SourceIDs[0] == l.Binding().Sources[0].ID && r.Kinds > 0 && r.Count[0] > 0
+	})
 	if err := edge.Wait(); err != nil {
 		t.Fatal(err)
 	}

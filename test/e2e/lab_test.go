@@ -6,7 +6,9 @@ import (
 	"bufio"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -122,6 +124,27 @@ func (r *readings) follow(t *testing.T, p *demo.Process) {
 			r.mu.Unlock()
 		}
 	})
+}
+
+// holes says which counters have not come between the first and the last of each stream, and which those two are.
+func (r *readings) holes() (all []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	counters := make(map[uint32][]uint64)
+	for _, x := range r.all {
+		counters[x.Stream] = append(counters[x.Stream], x.Counter)
+	}
+	for stream, c := range counters {
+		slices.Sort(c)
+		all = append(all, fmt.Sprintf("stream %d from %d to %d", stream, c[0], c[len(c)-1]))
+		for i := range c[1:] {
+			if c[i+1] > c[i]+1 {
+				all = append(all, fmt.Sprintf("stream %d: %d to %d", stream, c[i]+1, c[i+1]-1))
+			}
+		}
+	}
+	slices.Sort(all)
+	return all
 }
 
 func (r *readings) count() int {

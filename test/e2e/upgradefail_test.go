@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -366,7 +367,8 @@ func TestSuccessorFails(t *testing.T) {
 	t.Logf("%d real successors killed on their way, %d had taken over; %d read, doubled %d, not sealed %d, lost %d, counted %d, %d shed",
 		killed, late, r.read, r.doubled, r.foreign, r.lost, counted, status.Verdict(loader.Shed))
 	if r.doubled != 0 || r.foreign != 0 || r.lost > counted || counted > uint64(late)*agent.BatchSize {
-		t.Errorf("doubled %d, not sealed %d, lost %d, counted %d", r.doubled, r.foreign, r.lost, counted)
+		b, err := json.Marshal(status)
+		t.Errorf("doubled %d, not sealed %d, lost %d, counted %d, lost were %v: %s, %v", r.doubled, r.foreign, r.lost, counted, x.got.holes(), b, err)
 	}
 }
 
@@ -443,6 +445,7 @@ func TestPredecessorKilled(t *testing.T) {
 	t.Logf("%d kills, %d of them when the successor had taken over or started by itself; %d read, doubled %d, not sealed %d, lost %d, counted %d, %d shed",
 		kills, taken, r.read, r.doubled, r.foreign, r.lost, counted, status.Verdict(loader.Shed))
 	if r.doubled != 0 || r.foreign != 0 || r.lost > counted || counted > uint64(kills)*agent.BatchSize {
-		t.Errorf("doubled %d, not sealed %d, lost %d, counted %d", r.doubled, r.foreign, r.lost, counted)
+		b, err := json.Marshal(status)
+		t.Errorf("doubled %d, not sealed %d, lost %d, counted %d, lost were %v: %s, %v", r.doubled, r.foreign, r.lost, counted, x.got.holes(), b, err)
 	}
 }

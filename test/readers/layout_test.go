@@ -144,7 +144,7 @@ func TestLayoutPython(t *testing.T) {
 	}
 	const script = `
 import struct, cellward_ring as ring
-types = {"H": "u16", "I": "u32", "Q": "u64", "q": "i64", "B": "u8", "d": "f64", "48s": "slot"}
+types = {"H": "u16", "I": "u32", "Q": "u64", "q": "i64", "B": "u8", "d": "f64", "48s": "slot", "4I": "u32[4]", "6H": "u16[6]", "6Q": "u64[6]"}
 for name, (size, fields) in ring.LAYOUT.items():
     for field, code, offset in fields:
         kind = types.get(code) or "u8[%s]" % code[:-1]

@@ -68,7 +68,7 @@ func TestStatus(t *testing.T) {
 		}
 		published, closed, gone := 0, 0, 0
 		status := func(fault string, changes int) string {
-			return fmt.Sprintf("status generation=%x version=1.1 pid=%d created=%d slots=64 body_max=%d published=%d period=%d fault=%s changes=%d closed=%d gone=%d",
+			return fmt.Sprintf("status generation=%x version=1.2 pid=%d created=%d slots=64 body_max=%d published=%d period=%d fault=%s changes=%d closed=%d gone=%d",
 				p.Generation(), os.Getpid(), st.Created, stampBody, published, int64(7*time.Second), fault, changes, closed, gone)
 		}
 		c := s.shell(t)
@@ -96,6 +96,30 @@ func TestStatus(t *testing.T) {
 		c.want("gone orderly", "next 1 0")
 		closed, gone = 1, 1
 		c.want(status("unknown", 5), "status")
+	})
+}
+
+// TestFaultRecord: every reader has the record that the producer has written last, cut to what fits.
+func TestFaultRecord(t *testing.T) {
+	each(t, func(t *testing.T, s subject) {
+		p := newProducer(t, ring.Config{Streams: plainStreams(stampStreams), Slots: 64, BodyMax: stampBody})
+		path := socketPath(t)
+		serve(t, p, path)
+		c := s.shell(t)
+		c.want("ok", "open %s oldest 0 -1", path)
+		c.want("fault causes=0 sources=0 kinds=0 time=0", "fault")
+		p.SetFaultRecord(ring.FaultRecord{
+			Time: 1 << 40, Causes: ring.FaultForgeable | ring.FaultLocal, Sources: 2, SourceIDs: [ring.FaultSources]uint32{7, 1<<32 - 2}, Kinds: 3,
+			Kind: [ring.FaultKinds]uint16{12, 65535, 1}, Count: [ring.FaultKinds]uint64{1<<64 - 1, 3, 2},
+		})
+		c.want("fault causes=5 sources=2 source=7 source=4294967294 kinds=3 12=18446744073709551615 65535=3 1=2 time=1099511627776", "fault")
+		p.SetFaultRecord(ring.FaultRecord{
+			Time: -1, Causes: ring.FaultAuthenticated, Sources: 9, SourceIDs: [ring.FaultSources]uint32{1, 2, 3, 4}, Kinds: 70,
+			Kind: [ring.FaultKinds]uint16{1, 2, 3, 4, 5, 6}, Count: [ring.FaultKinds]uint64{6, 5, 4, 3, 2, 1},
+		})
+		c.want("fault causes=2 sources=9 source=1 source=2 source=3 source=4 kinds=70 1=6 2=5 3=4 4=3 5=2 6=1 time=-1", "fault")
+		p.SetFaultRecord(ring.FaultRecord{})
+		c.want("fault causes=0 sources=0 kinds=0 time=0", "fault")
 	})
 }
 

@@ -62,7 +62,7 @@ enum {
 	CELLWARD_RING_STALE = -2,	   /* it lives but has neither published nor beaten for too long */
 	CELLWARD_RING_RESTARTED = -3,	   /* this is another producer's ring from now on */
 	CELLWARD_RING_INTERRUPTED = -4,	   /* cellward_ring_interrupt, or a signal */
-	CELLWARD_RING_BUSY = -5,	   /* the latest value is being written, or its producer died writing it */
+	CELLWARD_RING_BUSY = -5,	   /* the value is being written, or its producer died writing it */
 	CELLWARD_RING_NOT_AUTHORIZED = -6, /* the server refuses this user and its groups */
 	CELLWARD_RING_TOO_MANY = -7,	   /* the server's readers have reached their bound */
 	CELLWARD_RING_VERSION = -8,	   /* unknown layout version */
@@ -185,6 +185,28 @@ typedef struct {
 	int gone;   /* the connection has ended, or has brought the next ring */
 } cellward_ring_status;
 
+/* What a fault record has room for. */
+#define CELLWARD_RING_FAULT_SOURCES 4
+#define CELLWARD_RING_FAULT_KINDS 6
+
+/* Causes of the evidence for a fault. */
+enum {
+	CELLWARD_RING_FAULT_FORGEABLE = 1,     /* anyone on the bus can bring it about */
+	CELLWARD_RING_FAULT_AUTHENTICATED = 2, /* only frames give it that have verified, or their absence */
+	CELLWARD_RING_FAULT_LOCAL = 4	       /* it is against the gateway itself */
+};
+
+/* Which data sources a standing security fault is about and what speaks for it. All zeros: there is no fault. */
+typedef struct {
+	int64_t time_ns;				  /* CLOCK_BOOTTIME when it was so */
+	uint32_t causes;				  /* CELLWARD_RING_FAULT_FORGEABLE... */
+	uint32_t sources;				  /* how many data sources cannot be trusted */
+	uint32_t source_ids[CELLWARD_RING_FAULT_SOURCES]; /* the first of them */
+	uint32_t kinds;					  /* how many kinds of events speak for it */
+	uint16_t kind[CELLWARD_RING_FAULT_KINDS];	  /* numbers of those with most events */
+	uint64_t count[CELLWARD_RING_FAULT_KINDS];	  /* events of each, against one source */
+} cellward_ring_fault_evidence;
+
 /*
  * Connects to the server, receives the ring and checks it. options may be NULL. error may be NULL. On failure *out is
  * NULL and nothing is left open.
@@ -253,6 +275,12 @@ CELLWARD_RING_DEF void cellward_ring_get_status(cellward_ring *ring, cellward_ri
 
 /* State of the fault word; *changes (may be NULL) tells of one that came and went. One load: may be called often. */
 CELLWARD_RING_DEF uint32_t cellward_ring_fault(const cellward_ring *ring, uint32_t *changes);
+
+/*
+ * The fault record: all zeros where the producer is one that has none. CELLWARD_RING_BUSY: it was being written each
+ * time, or its writer died in between.
+ */
+CELLWARD_RING_DEF int cellward_ring_fault_record(cellward_ring *ring, cellward_ring_fault_evidence *record);
 
 /* Next position to read. */
 CELLWARD_RING_DEF uint64_t cellward_ring_position(const cellward_ring *ring);
@@ -364,7 +392,16 @@ struct cellward_ring__header {
 	int64_t heartbeat;
 	uint8_t reserved4[120];
 	uint64_t fault;
-	uint8_t reserved5[120];
+	uint64_t record_begin;
+	uint64_t record_end;
+	int64_t record_time;
+	uint32_t record_causes;
+	uint32_t record_sources;
+	uint32_t record_source_ids[CELLWARD_RING_FAULT_SOURCES];
+	uint32_t record_kinds;
+	uint16_t record_kind[CELLWARD_RING_FAULT_KINDS];
+	uint64_t record_count[CELLWARD_RING_FAULT_KINDS];
+	uint8_t reserved5[8];
 };
 
 struct cellward_ring__stream {
@@ -444,7 +481,8 @@ enum {
 	CELLWARD_RING__MAX_BODY = 65535,
 	CELLWARD_RING__MAX_SIZE = 1 << 30,
 	CELLWARD_RING__MAX_TEXT = 255,
-	CELLWARD_RING__LATEST_ATTEMPTS = 100
+	CELLWARD_RING__LATEST_ATTEMPTS = 100,
+	CELLWARD_RING__FAULT_MINOR = 2 /* from which on there is a fault record */
 };
 
 #define CELLWARD_RING__MAGIC "CELLWARD"
@@ -545,7 +583,7 @@ CELLWARD_RING_DEF const char *cellward_ring_code_text(int code)
 	case CELLWARD_RING_INTERRUPTED:
 		return "interrupted";
 	case CELLWARD_RING_BUSY:
-		return "latest value is being written";
+		return "value is being written";
 	case CELLWARD_RING_NOT_AUTHORIZED:
 		return "not authorized to read the ring";
 	case CELLWARD_RING_TOO_MANY:
@@ -2310,6 +2348,29 @@ CELLWARD_RING_DEF uint32_t cellward_ring_fault(const cellward_ring *ring, uint32
 	if (changes)
 		*changes = (uint32_t)(fault >> 32);
 	return (uint32_t)fault;
+}
+
+CELLWARD_RING_DEF int cellward_ring_fault_record(cellward_ring *ring, cellward_ring_fault_evidence *record)
+{
+	const size_t first = offsetof(struct cellward_ring__header, record_time);
+	uint64_t words[sizeof *record / sizeof(uint64_t)], end;
+	int attempt;
+	size_t i;
+
+	memset(record, 0, sizeof *record);
+	if (ring->view.header.minor < CELLWARD_RING__FAULT_MINOR)
+		return CELLWARD_RING_OK;
+	for (attempt = 0; attempt < CELLWARD_RING__LATEST_ATTEMPTS; attempt++) {
+		end = cellward_ring__hot(&ring->view, offsetof(struct cellward_ring__header, record_end));
+		for (i = 0; i < sizeof words / sizeof *words; i++)
+			words[i] = cellward_ring__hot(&ring->view, first + i * sizeof *words);
+		if (cellward_ring__hot(&ring->view, offsetof(struct cellward_ring__header, record_begin)) == end) {
+			memcpy(record, words, sizeof words); /* the fields stand there as here */
+			return CELLWARD_RING_OK;
+		}
+		sched_yield(); /* the producer may be waiting for this very processor */
+	}
+	return cellward_ring__fail(&ring->error, CELLWARD_RING_BUSY, 0, NULL, "%s", "");
 }
 
 CELLWARD_RING_DEF void cellward_ring_get_status(cellward_ring *ring, cellward_ring_status *status)

@@ -33,6 +33,7 @@ using ring_sample = cellward_ring_sample;
 using ring_signal = cellward_ring_signal;
 using ring_stream = cellward_ring_stream;
 using ring_status = cellward_ring_status;
+using ring_fault_evidence = cellward_ring_fault_evidence;
 using ring_value = cellward_ring_value;
 
 /* A failure: code() is one of CELLWARD_RING_..., field() is what a damaged ring was refused for. */
@@ -253,6 +254,18 @@ class ring_reader
 	std::uint32_t fault() const noexcept
 	{
 		return cellward_ring_fault(ring_.get(), nullptr);
+	}
+	/*
+	 * Which data sources a standing fault is about and what speaks for it; all zeros if there is none. Throws with
+	 * CELLWARD_RING_BUSY while it is being written.
+	 */
+	ring_fault_evidence fault_record()
+	{
+		ring_fault_evidence record = {};
+
+		if (cellward_ring_fault_record(ring_.get(), &record) != CELLWARD_RING_OK)
+			throw ring_error(*cellward_ring_last_error(ring_.get()));
+		return record;
 	}
 	std::uint64_t position() const noexcept
 	{

@@ -63,6 +63,8 @@ FLAG_STALE = 4  # the sample was delayed on its way
 FLAG_FAULT = 8  # a security fault of the stream's source stood when the sample was published
 FLAG_NAMES = ("gap_before", "first_of_epoch", "stale", "fault")
 FAULT_NAMES = ("ok", "suspect", "fault", "latched")
+FAULT_CAUSES = ("forgeable", "authenticated", "local")
+_FAULT_MINOR = 2  # from which on there is a fault record
 SENSITIVITIES = ("UNSPECIFIED", "LOW", "MEDIUM", "HIGH", "CRITICAL")
 EXTENDED_ID = 1 << 31  # set in Stream.can_id for a 29-bit identifier
 
@@ -80,7 +82,10 @@ LAYOUT = {
         ("stream_count", "I", 92), ("streams_offset", "Q", 96), ("stream_size", "I", 104), ("signal_count", "I", 108),
         ("signals_offset", "Q", 112), ("signal_size", "I", 120), ("strings_length", "I", 124),
         ("strings_offset", "Q", 128), ("checksum", "I", 136), ("state", "I", 256), ("intent", "Q", 512),
-        ("tail", "Q", 640), ("heartbeat", "q", 768), ("fault", "Q", 896),
+        ("tail", "Q", 640), ("heartbeat", "q", 768), ("fault", "Q", 896), ("record_begin", "Q", 904),
+        ("record_end", "Q", 912), ("record_time", "q", 920), ("record_causes", "I", 928), ("record_sources", "I", 932),
+        ("record_source_ids", "4I", 936), ("record_kinds", "I", 952), ("record_kind", "6H", 956),
+        ("record_count", "6Q", 968),
     )),
     "stream": (128, (
         ("stream_id", "I", 0), ("source_id", "I", 4), ("can_id", "I", 8), ("first_signal", "I", 12),
@@ -150,7 +155,7 @@ class NotSealed(RingError):
 
 
 class LatestBusy(RingError):
-    """The latest value was being written at every attempt, or the producer died while it wrote it."""
+    """The value was being written at every attempt, or the producer died while it wrote it."""
 
 
 class LayoutError(RingError):
@@ -305,6 +310,17 @@ class Sample:
     def __repr__(self):
         return "Sample(position=%d, stream=%r, counter=%d, body=%s)" % (
             self.position, self.stream.name, self.counter, self.body.hex())
+
+
+class FaultRecord(NamedTuple):
+    """Which data sources a standing security fault is about and what speaks for it: as much as fits into the ring."""
+
+    time_ns: int  # CLOCK_BOOTTIME when it was so
+    causes: Tuple[str, ...]  # of forgeable, authenticated, local
+    sources: int  # how many data sources cannot be trusted
+    source_ids: Tuple[int, ...]  # at most four of them
+    kinds: int  # how many kinds of events speak for it
+    events: Tuple[Tuple[int, int], ...]  # at most six: number of the kind, and how many against one source
 
 
 class Status(NamedTuple):
@@ -1012,6 +1028,27 @@ class Reader:
             v.tail(), _boottime() - _signed(v.memory.word(768)), h["heartbeat_period_ns"],
             FAULT_NAMES[state] if state < len(FAULT_NAMES) else "unknown", fault >> 32, v.state() == _STATE_CLOSED,
             self._is_gone())
+
+    def fault_record(self) -> Optional[FaultRecord]:
+        """Which sources the standing fault is about; None if there is none, or if the producer does not say."""
+        self._check_open()
+        v = self._view
+        if v.header["minor"] < _FAULT_MINOR:
+            return None
+        for _ in range(100):
+            end = v.memory.word(912)
+            words = [v.memory.word(offset) for offset in range(920, 1016, 8)]
+            if v.memory.word(904) != end:
+                time.sleep(0)  # the producer may be waiting for this very processor
+                continue
+            at, causes, sources, *rest = struct.unpack("=qII4II6H6Q", struct.pack("=12Q", *words))
+            if not causes:
+                return None
+            ids, kinds, kind, count = rest[:4], rest[4], rest[5:11], rest[11:]
+            return FaultRecord(
+                at, tuple(name for bit, name in enumerate(FAULT_CAUSES) if causes >> bit & 1), sources,
+                tuple(ids[:min(sources, 4)]), kinds, tuple(zip(kind, count))[:min(kinds, 6)])
+        raise LatestBusy("fault record is being written")
 
     # -- samples --
 

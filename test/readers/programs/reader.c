@@ -95,6 +95,24 @@ static void print_status(cellward_ring *ring)
 	       s.heartbeat_period_ns, s.fault < 4 ? faults[s.fault] : "unknown", s.fault_changes, s.closed, s.gone);
 }
 
+static void print_fault(cellward_ring *ring)
+{
+	cellward_ring_fault_evidence f;
+	uint32_t i;
+
+	if (cellward_ring_fault_record(ring, &f) != CELLWARD_RING_OK) {
+		printf("busy\n");
+		return;
+	}
+	printf("fault causes=%u sources=%u", f.causes, f.sources);
+	for (i = 0; i < f.sources && i < CELLWARD_RING_FAULT_SOURCES; i++)
+		printf(" source=%u", f.source_ids[i]);
+	printf(" kinds=%u", f.kinds);
+	for (i = 0; i < f.kinds && i < CELLWARD_RING_FAULT_KINDS; i++)
+		printf(" %u=%" PRIu64, f.kind[i], f.count[i]);
+	printf(" time=%" PRId64 "\n", f.time_ns);
+}
+
 static void print_next(cellward_ring *ring, size_t limit, int64_t timeout_ms)
 {
 	cellward_ring_sample *batch = (cellward_ring_sample *)malloc(limit * sizeof *batch);
@@ -161,16 +179,18 @@ static void drain(cellward_ring *ring)
 	uint64_t read = 0;
 	uint32_t streams, i;
 	const cellward_ring_stream *table = cellward_ring_streams(ring, &streams);
+	cellward_ring_error ended;
 	int n, j;
 
 	while ((n = cellward_ring_next(ring, batch, 16, -1)) > 0)
 		for (j = 0; j < n; j++, read++)
 			decode_exactly(&table[batch[j].stream], batch[j].body, batch[j].length, 0);
+	ended = *cellward_ring_last_error(ring); /* what follows may fail as well */
 	for (i = 0; i < streams; i++)
 		cellward_ring_latest(ring, i, &batch[0], body, cellward_ring_body_max(ring));
 	printf("drained %" PRIu64 " %" PRIu64 " %s", read, cellward_ring_missed(ring), class_of(n));
 	if (n == CELLWARD_RING_LAYOUT)
-		printf(" %s", cellward_ring_last_error(ring)->field);
+		printf(" %s", ended.field);
 	putchar('\n');
 	free(body);
 }
@@ -238,6 +258,8 @@ static int shell(void)
 			print_streams(ring);
 		} else if (!strcmp(word, "status")) {
 			print_status(ring);
+		} else if (!strcmp(word, "fault")) {
+			print_fault(ring);
 		} else if (!strcmp(word, "count")) {
 			printf("count %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIx64 "\n", cellward_ring_position(ring),
 			       cellward_ring_missed(ring), cellward_ring_reconnects(ring),

@@ -85,6 +85,19 @@ void print_status(cellward::ring_reader &ring)
 		  << " changes=" << s.fault_changes << " closed=" << s.closed << " gone=" << s.gone << '\n';
 }
 
+void print_fault(cellward::ring_reader &ring)
+{
+	const auto f = ring.fault_record();
+
+	std::cout << "fault causes=" << f.causes << " sources=" << f.sources;
+	for (std::uint32_t i = 0; i < f.sources && i < CELLWARD_RING_FAULT_SOURCES; i++)
+		std::cout << " source=" << f.source_ids[i];
+	std::cout << " kinds=" << f.kinds;
+	for (std::uint32_t i = 0; i < f.kinds && i < CELLWARD_RING_FAULT_KINDS; i++)
+		std::cout << ' ' << f.kind[i] << '=' << f.count[i];
+	std::cout << " time=" << f.time_ns << '\n';
+}
+
 void print_next(cellward::ring_reader &ring, std::size_t limit, long timeout_ms)
 {
 	std::optional<std::chrono::nanoseconds> timeout;
@@ -200,6 +213,8 @@ void answer(std::optional<cellward::ring_reader> &ring, const std::string &line)
 		print_streams(*ring);
 	} else if (word == "status") {
 		print_status(*ring);
+	} else if (word == "fault") {
+		print_fault(*ring);
 	} else if (word == "count") {
 		std::cout << "count " << ring->position() << ' ' << ring->missed() << ' ' << ring->reconnects() << ' '
 			  << std::hex << ring->generation() << std::dec << '\n';

@@ -100,6 +100,15 @@ class Shell:
                     s.generation, *s.version, s.producer_pid, s.created_ns, s.slot_count, s.body_max, s.published,
                     s.heartbeat_period_ns, s.fault, s.fault_changes, s.closed, s.gone)]
 
+    def fault(self):
+        f = self.ring.fault_record()
+        if f is None:
+            return ["fault causes=0 sources=0 kinds=0 time=0"]
+        causes = sum(1 << cellward_ring.FAULT_CAUSES.index(name) for name in f.causes)
+        return [" ".join(
+            ["fault causes=%d sources=%d" % (causes, f.sources)] + ["source=%d" % i for i in f.source_ids] +
+            ["kinds=%d" % f.kinds] + ["%d=%d" % e for e in f.events] + ["time=%d" % f.time_ns])]
+
     def count(self):
         r = self.ring
         return ["count %d %d %d %x" % (r.position, r.missed, r.reconnects, r.generation)]
