@@ -165,7 +165,7 @@ func (p *papers) reload(gateway *demo.Process, from agent.DocumentPaths) agent.L
 	if err := gateway.Signal(unix.SIGHUP); err != nil {
 		p.t.Fatal(err)
 	}
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		if d := p.status().Documents; d.Applied+d.Refused > before.Applied+before.Refused {
 			return *d.Last
 		}
@@ -612,7 +612,7 @@ func TestKilledInApply(t *testing.T) {
 		if n := len(p.status().Nodes[len(p.status().Nodes)-1].Epochs); n != 1 {
 			t.Fatalf("kill %d: the node has %d epochs", i+1, n)
 		}
-		for deadline := time.Now().Add(20 * time.Second); got.count() == before; time.Sleep(5 * time.Millisecond) {
+		for deadline := time.Now().Add(patience); got.count() == before; time.Sleep(5 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("no sample after kill %d", i+1)
 			}

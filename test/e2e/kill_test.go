@@ -20,7 +20,7 @@ var kills = flag.Int("kills", 8, "how often TestKilledAgent kills the agent")
 // meanwhile, and samples resume.
 func TestKilledAgent(t *testing.T) {
 	needRoot(t)
-	const speed = 25
+	const speed = 25 / min(slowdown, 5)
 	// More than it takes: a slow machine must not run out of frames, and what is left over is not sealed.
 	simulated := time.Duration(*kills) * 160 * time.Second
 	l := newLab(t, demo.LabOptions{Frames: 100_000}, simulated)
@@ -122,7 +122,7 @@ func checkKilled(t *testing.T, l *demo.Lab, got *readings, sealed demo.SealCount
 // TestCleanRestart stops and starts the agent cleanly under load: nothing is lost and nothing doubled.
 func TestCleanRestart(t *testing.T) {
 	needRoot(t)
-	const simulated, speed = 150 * time.Second, 60 // 20,400 frames a second
+	const simulated, speed = 150 * time.Second, 60 / slowdown // 60: 20,400 frames a second
 	l := newLab(t, demo.LabOptions{Frames: 100_000}, simulated)
 	gateway, err := l.StartAgent(t.Context())
 	if err != nil {

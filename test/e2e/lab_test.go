@@ -156,7 +156,7 @@ func (r *readings) count() int {
 // settled waits until every candidate has its verdict.
 func settled(t *testing.T, l *demo.Lab) agent.Status {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		s, err := l.Status(t.Context())
 		if err != nil {
 			t.Fatal(err)

@@ -34,10 +34,13 @@ func keyList(t *testing.T, l *demo.Lab) agent.KeyList {
 	return k
 }
 
+// patience is how long anything is waited for that has to come: much longer than it takes on a machine with nothing else to do.
+const patience = 2 * time.Minute
+
 // until waits for something that is to come.
 func until(t *testing.T, what string, come func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !come(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !come(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s has not come", what)
 		}

@@ -26,7 +26,7 @@ import (
 // linkUntil waits for a state of the first interface.
 func linkUntil(t *testing.T, l *demo.Lab, what string, is func(agent.LinkStatus) bool) agent.LinkStatus {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(2 * time.Millisecond) {
 		s, err := l.Status(t.Context())
 		if err != nil {
 			t.Fatalf("the agent does not answer: %v", err)
@@ -360,7 +360,7 @@ func TestInterfaceOfAnotherNamespace(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- second.Wait() }()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		if s, err := l.Status(t.Context()); err == nil && s.PID == second.Process.Pid {
 			break
 		}

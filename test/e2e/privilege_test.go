@@ -312,7 +312,7 @@ func TestUnderTheUnit(t *testing.T) {
 			t.Fatal(err)
 		}
 		var threads []privilege.Thread
-		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 			if s, err := l.Status(t.Context()); err == nil && s.PID == cmd.Process.Pid {
 				if threads, err = privilege.Threads(s.PID); err == nil && threads[0].Seccomp == 2 {
 					break
@@ -363,7 +363,7 @@ func TestEdgePrivileges(t *testing.T) {
 			}
 			return len(threads) > 0 && !slices.ContainsFunc(threads, func(x privilege.Thread) bool { return x.Seccomp != 2 })
 		}
-		for deadline := time.Now().Add(20 * time.Second); !confined(); time.Sleep(10 * time.Millisecond) {
+		for deadline := time.Now().Add(patience); !confined(); time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("the edge is not confined: %+v", threads)
 			}
@@ -419,7 +419,7 @@ func TestAgentEndsWithItsParent(t *testing.T) {
 		return 0
 	}
 	pid := 0
-	for deadline := time.Now().Add(30 * time.Second); pid == 0; pid = agentOf() {
+	for deadline := time.Now().Add(patience); pid == 0; pid = agentOf() {
 		if time.Now().After(deadline) {
 			t.Fatalf("there is no agent: %v", cmd.Process.Kill())
 		}

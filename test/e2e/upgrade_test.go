@@ -25,7 +25,7 @@ var upgrades = flag.Int("upgrades", 5, "how often TestUpgrades upgrades the agen
 // that follows all the time gets every sample exactly once, and nothing else.
 func TestUpgrades(t *testing.T) {
 	needRoot(t)
-	const speed = 25 // 8,500 frames a second
+	const speed = 25 / min(slowdown, 5) // 25: 8,500 frames a second
 	simulated := time.Duration(*upgrades+2) * speed * 800 * time.Millisecond
 	l := newLab(t, demo.LabOptions{Frames: 200_000}, simulated)
 	gateway, err := l.StartAgent(t.Context())
@@ -177,7 +177,7 @@ func followInPython(t *testing.T, l *demo.Lab, got *readings) (end func()) {
 	})
 	t.Cleanup(end)
 	got.follow(t, &demo.Process{Lines: out})
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		if s, err := l.Status(t.Context()); err == nil && s.Readers > before.Readers {
 			return end
 		}

@@ -43,8 +43,8 @@ func startTraffic(t *testing.T) *traffic {
 // startTrafficOf is startTraffic with a program of the test's own and arguments of its agents.
 func startTrafficOf(t *testing.T, program string, args ...string) *traffic {
 	t.Helper()
-	const speed = 15 // 5,100 frames a second
-	x := &traffic{t: t, simulated: 3 * time.Minute * speed}
+	const speed = 15 / min(slowdown, 5) // 15: 5,100 frames a second, for three minutes
+	x := &traffic{t: t, simulated: 45 * time.Minute}
 	x.Lab = newLab(t, demo.LabOptions{Frames: 200_000, Program: program, AgentArgs: args}, x.simulated)
 	var err error
 	if x.gateway, err = x.StartAgent(t.Context()); err != nil {
@@ -77,7 +77,7 @@ func (x *traffic) followed() {
 func (x *traffic) flows(when string) {
 	x.t.Helper()
 	before := x.got.count()
-	for deadline := time.Now().Add(20 * time.Second); x.got.count() == before; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); x.got.count() == before; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			x.t.Fatalf("%s: no sample comes", when)
 		}
@@ -197,7 +197,7 @@ func (x *traffic) upTo(c *takeover.Conn, hello takeover.Hello, next takeover.Kin
 // stillThere finds out whether the agent goes on after its successor was killed, or had been taken over from and ends.
 func (x *traffic) stillThere() bool {
 	x.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); x.gateway.Running(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); x.gateway.Running(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			x.t.Fatalf("the agent neither goes on nor ends: %s", x.gateway.Log())
 		}
@@ -420,7 +420,7 @@ func TestPredecessorKilled(t *testing.T) {
 		kills++
 		// Either the successor had taken over, or it ends.
 		var status agent.Status
-		for deadline := time.Now().Add(20 * time.Second); p.Running() && status.PID == 0; time.Sleep(5 * time.Millisecond) {
+		for deadline := time.Now().Add(patience); p.Running() && status.PID == 0; time.Sleep(5 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("the successor of a killed agent neither runs nor ends: %s", p.Log())
 			}

@@ -78,7 +78,7 @@ func TestUpgradeUnderManager(t *testing.T) {
 			early = slices.Delete(early, i, i+1)
 			return
 		}
-		for deadline := time.Now().Add(20 * time.Second); ; {
+		for deadline := time.Now().Add(patience); ; {
 			var m message
 			if m.text, m.from = hear(); is(m) {
 				return
@@ -151,7 +151,7 @@ func TestUpgradeUnderManager(t *testing.T) {
 		t.Fatal(err)
 	}
 	wait("STOPPING=1", second)
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		if _, err := os.Lstat(l.ControlSocket()); os.IsNotExist(err) {
 			break // it takes away what it has inherited
 		}

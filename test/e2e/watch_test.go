@@ -61,7 +61,7 @@ func (x *terminal) screen() string { return x.do("capture-pane", "-p") }
 // shows waits until the screen has all these words and none behind "!".
 func (x *terminal) shows(words ...string) string {
 	x.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
 		s, good := x.screen(), true
 		for _, w := range words {
 			unwanted := strings.HasPrefix(w, "!")
