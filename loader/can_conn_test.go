@@ -193,8 +193,14 @@ func TestTUN(t *testing.T) {
 			t.Fatalf("read %d bytes of protocol %#x into 16: %v", n, protocol, err)
 		}
 	}
+	// A deadline that has passed does not hide what is there.
+	ok(t, c.SendFD(&CANFrame{ID: 11}))
 	ok(t, device.SetReadDeadline(time.Now()))
-	if _, _, err := device.ReadFrame(small[:]); !errors.Is(err, os.ErrDeadlineExceeded) {
+	var late CANFrame
+	if size := must[int](t)(device.ReadCAN(&late)); size != CANFDMTU || late.ID != 11 {
+		t.Errorf("past deadline: %+v", late)
+	}
+	if _, err := device.ReadCAN(&late); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("past deadline: %v", err)
 	}
 	if _, err := NewTUN(ns, "a_name_longer_than_the_kernel_takes"); err == nil {
