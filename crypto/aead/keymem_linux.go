@@ -21,7 +21,7 @@ var ErrKeyMemory = errors.New("no locked memory for keys")
 // the last reference to it is gone.
 //
 // What it cannot help: while a kernel works, the registers hold round keys, and where the system stops the thread at that
-// moment, for a signal or for a dump of the process, they are stored with it.
+// moment, for a signal or for a dump of the process, they are stored with it. What signals have stored secretmem.Collect overwrites.
 //
 // The zero value is ready for use. Memory is taken from the system in pieces with room for 48 keys, as it is needed,
 // and given back when neither the KeyMemory nor a key of it is referred to any more. All methods are safe for

@@ -14,8 +14,8 @@ import (
 	"sync/atomic"
 )
 
-// Collect collects garbage, overwrites the free memory of the heap and gives back what it can, so that nothing is left of
-// secrets that nobody refers to any more. It takes some tenths of a second, in part of which the process has
+// Collect collects garbage, overwrites the free memory of the heap and what signals have stored of registers, and gives back what it
+// can, so that nothing is left of secrets that nobody refers to any more. It takes some tenths of a second, in part of which the process has
 // one processor, and about 5 MiB of memory. On a running agent it is for moments at which a secret has ended.
 //
 // The allocator hands out memory that is zero, and free places in what it has before anything new. So free places are
@@ -23,6 +23,7 @@ import (
 // wiped should not be left to it: what lies behind the last place of a span, and the part of a stack that no function has used
 // yet, where either was made of pages that had held a secret.
 func Collect() {
+	overwriteSignalStacks()
 	overwritePreempted()
 	// Every processor of the scheduler sets free places aside for itself, and gives them back when it is taken away. With only
 	// one left, there is nothing that another could have.

@@ -18,9 +18,10 @@ const Erasure = "runtime/secret"
 // is not erased.
 func Do(f func()) { secret.Do(f) }
 
-// Collect collects garbage and gives free memory back, so that nothing is left of secrets that nobody refers to any more. It
+// Collect collects garbage, overwrites what signals have stored of registers, and gives free memory back, so that nothing is left of secrets that nobody refers to any more. It
 // takes some milliseconds of one processor, or tens where the heap is large.
 func Collect() {
+	overwriteSignalStacks() // of work outside of Do, as that of ciphers
 	// A pool gives up what it holds in the second collection after its last use, and what was only held by a cleanup is
 	// collected one later.
 	for range poolCycles {

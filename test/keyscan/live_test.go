@@ -76,13 +76,17 @@ func testLiveKeys(t *testing.T, refuse bool) {
 	for _, random := range onWire.seen() {
 		first.run(number, &prk, &random, sources(set))
 	}
+	allowed := nowhere
+	if refuse {
+		allowed = locked
+	}
 	inUse := func(name string, s *secrets) {
 		t.Run(name, func(t *testing.T) {
 			s := s.on(t)
-			s.atRest(s.scan(running.PID(), public), refuse)
+			s.atRest(s.inUse(running.PID(), public, allowed), refuse)
 		})
 		if !refuse {
-			t.Run(name+", core file", func(t *testing.T) { s.inCore(t, running.PID(), public) })
+			t.Run(name+", core file", func(t *testing.T) { s.inCore(t, running.PID(), public, 3) })
 		}
 	}
 	gone := func(name string, s *secrets) {
@@ -90,7 +94,7 @@ func testLiveKeys(t *testing.T, refuse bool) {
 			s := s.on(t)
 			s.none("retired", s.scan(running.PID(), public))
 		})
-		t.Run(name+", core file", func(t *testing.T) { s.inCore(t, running.PID(), public) })
+		t.Run(name+", core file", func(t *testing.T) { s.inCore(t, running.PID(), public, 1) })
 	}
 	inUse("first epoch in use", first)
 

@@ -274,7 +274,11 @@ func testProcesses(t *testing.T, refuse, edgeTPM bool, life time.Duration) (seen
 	if said := strings.Count(running.Log(), "key_memory_readable"); said != 1 && refuse || said != 0 && !refuse {
 		t.Errorf("the log names the refusal %d times", said)
 	}
-	r := s.scan(running.PID(), public)
+	allowed := nowhere
+	if refuse {
+		allowed = locked
+	}
+	r := s.inUse(running.PID(), public, allowed)
 	live := status()
 	if len(live.Nodes[0].Epochs) != 1 {
 		t.Logf("the epoch has ended before the scan has")
@@ -291,7 +295,7 @@ func testProcesses(t *testing.T, refuse, edgeTPM bool, life time.Duration) (seen
 		}
 		own.cipher("software ", key)
 	}
-	r = own.scan(edge.PID(), public)
+	r = own.inUse(edge.PID(), public, allowed)
 	t.Run("edge in use", func(t *testing.T) { own.on(t).atRest(r, refuse) })
 	if err := edge.Stop(); err != nil {
 		t.Fatal(err)

@@ -17,6 +17,11 @@ func DumpY(to *[16][32]byte)
 //go:noescape
 func DumpX(to *[16][16]byte)
 
+// HoldX has value in X15 until end is not 0, and clears the register. Nothing but a signal or the end of the process interrupts it.
+//
+//go:noescape
+func HoldX(value *[16]byte, end *uint32)
+
 // ClearZ sets the registers Z0 to Z31 to zero. The CPU must have AVX-512.
 func ClearZ()
 

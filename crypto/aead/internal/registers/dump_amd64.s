@@ -126,3 +126,17 @@ TEXT ·ClearX(SB), NOSPLIT, $0-0
 	PXOR X14, X14
 	PXOR X15, X15
 	RET
+
+// func HoldX(value *[16]byte, end *uint32)
+TEXT ·HoldX(SB), NOSPLIT, $0-16
+	MOVQ  value+0(FP), AX
+	MOVQ  end+8(FP), BX
+	MOVOU (AX), X15
+
+hold:
+	PAUSE
+	MOVL  (BX), CX
+	TESTL CX, CX
+	JEQ   hold
+	PXOR  X15, X15
+	RET
