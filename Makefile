@@ -114,7 +114,7 @@ test-secret: setup-test ## build with GOEXPERIMENT=runtimesecret, vet it, and te
 	GOEXPERIMENT=runtimesecret GOARCH=arm64 $(GO) build -trimpath -o /dev/null ./cmd/cellward
 	GOEXPERIMENT=runtimesecret $(GO) vet ./...
 	$(GO) test ./crypto/secretmem # the race detector of `make test` keeps others from looking through its memory
-	PATH="$(TEST_PATH)" CELLWARD_TEST_TOOLS=required GOEXPERIMENT=runtimesecret $(GO) test -timeout 10m $(TEST_ARGS) $(SECRET_PACKAGES)
+	PATH="$(TEST_PATH)" CELLWARD_TEST_TOOLS=required GOEXPERIMENT=runtimesecret $(GO) test -timeout 20m $(TEST_ARGS) $(SECRET_PACKAGES)
 
 fuzz: ## run every fuzz target for FUZZTIME (default 10s) and say the executions
 	@$(GO) run ./test/fuzzall -fuzztime $(FUZZTIME)
@@ -146,7 +146,7 @@ test-engines: build ## run the tests of the agent's core with each engine that t
 test-guests: ## run the SocketCAN tests on Debian's kernels in QEMU: 6.1 and 6.12 on amd64, 6.12 on arm64
 	$(call need,$(GUEST_COMMANDS),$(GUEST_PACKAGES))
 	@echo "test-guests: three guests, one after the other, a few minutes each; packages are fetched with apt"
-	$(GO) test -count=1 -timeout 10m ./test/guest -guests
+	$(GO) test -count=1 -timeout 25m ./test/guest -guests
 	$(GO) run ./test/guest/boot $(GUEST_ARGS)
 
 clean: ## remove what was built
