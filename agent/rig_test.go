@@ -228,6 +228,12 @@ func testSetOf(t testing.TB, gateway, node policy.Identity) *policy.Set {
 			},
 		}},
 	}
+	return bound(t, p, b)
+}
+
+// bound is what an agent goes by that is given the two documents.
+func bound(t testing.TB, p *policy.Policy, b *policy.Binding) *policy.Set {
+	t.Helper()
 	doc, err := policy.Marshal(b)
 	if err != nil {
 		t.Fatal(err)

@@ -15,20 +15,27 @@ import (
 	"github.com/cellward/cellward/agent/demo"
 )
 
+// listenAsManager opens a socket for what an agent tells its service manager.
+func listenAsManager(t *testing.T, l *demo.Lab) (path string, manager *net.UnixConn) {
+	t.Helper()
+	path = filepath.Join(l.Folder(), "notify")
+	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = manager.Close() })
+	if err := os.Chmod(path, 0o777); err != nil { // as systemd's is
+		t.Fatal(err)
+	}
+	return path, manager
+}
+
 // TestServiceManager listens to an agent as a service manager does: ready when the filter is attached and the sockets answer, alive
 // while the loop goes round, nothing from a process that stands still, stopping at the end. By then it is another user, confined.
 func TestServiceManager(t *testing.T) {
 	needRoot(t)
 	l := newLab(t, demo.LabOptions{Frames: 1000, SoftwareEdge: true}, time.Second)
-	path := filepath.Join(l.Folder(), "notify")
-	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer manager.Close()
-	if err := os.Chmod(path, 0o777); err != nil { // as systemd's is
-		t.Fatal(err)
-	}
+	path, manager := listenAsManager(t, l)
 	t.Setenv("NOTIFY_SOCKET", path)
 	t.Setenv("WATCHDOG_USEC", "20000000")
 	hear := func(wait time.Duration) string {

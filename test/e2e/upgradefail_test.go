@@ -106,6 +106,24 @@ func (x *traffic) finish() (c comparison, status agent.Status) {
 	return compareWithSealed(x.t, x.Lab, &x.got, sealed, x.simulated), status
 }
 
+// lost is what agents had committed and not published when they were killed.
+func lost(status agent.Status) (sum uint64) {
+	for _, s := range status.Streams {
+		sum += s.Lost
+	}
+	return sum
+}
+
+// accounted wants nothing doubled, nothing that nobody sealed, and nothing lost but what is counted, at most a batch for each kill.
+func (x *traffic) accounted(r comparison, status agent.Status, kills int) {
+	x.t.Helper()
+	counted := lost(status)
+	if r.doubled != 0 || r.foreign != 0 || r.lost > counted || counted > uint64(kills)*agent.BatchSize {
+		b, err := json.Marshal(status)
+		x.t.Errorf("doubled %d, not sealed %d, lost %d, counted %d, lost were %v: %s, %v", r.doubled, r.foreign, r.lost, counted, x.got.holes(), b, err)
+	}
+}
+
 // programs lists what is at the hooks of the gateway's interfaces.
 func (x *traffic) programs() (ids []uint32) {
 	x.t.Helper()
@@ -360,16 +378,10 @@ func TestSuccessorFails(t *testing.T) {
 	}
 	goesOn("second agent")
 	r, status := x.finish()
-	var counted uint64
-	for _, s := range status.Streams {
-		counted += s.Lost
-	}
+	counted := lost(status)
 	t.Logf("%d real successors killed on their way, %d had taken over; %d read, doubled %d, not sealed %d, lost %d, counted %d, %d shed",
 		killed, late, r.read, r.doubled, r.foreign, r.lost, counted, status.Verdict(loader.Shed))
-	if r.doubled != 0 || r.foreign != 0 || r.lost > counted || counted > uint64(late)*agent.BatchSize {
-		b, err := json.Marshal(status)
-		t.Errorf("doubled %d, not sealed %d, lost %d, counted %d, lost were %v: %s, %v", r.doubled, r.foreign, r.lost, counted, x.got.holes(), b, err)
-	}
+	x.accounted(r, status, late)
 }
 
 // TestPredecessorKilled kills the running agent at every step of a take-over, and at any instant of a real one. The next start finds a
@@ -438,14 +450,8 @@ func TestPredecessorKilled(t *testing.T) {
 		restart("a kill in a take-over")
 	}
 	r, status := x.finish()
-	var counted uint64
-	for _, s := range status.Streams {
-		counted += s.Lost
-	}
+	counted := lost(status)
 	t.Logf("%d kills, %d of them when the successor had taken over or started by itself; %d read, doubled %d, not sealed %d, lost %d, counted %d, %d shed",
 		kills, taken, r.read, r.doubled, r.foreign, r.lost, counted, status.Verdict(loader.Shed))
-	if r.doubled != 0 || r.foreign != 0 || r.lost > counted || counted > uint64(kills)*agent.BatchSize {
-		b, err := json.Marshal(status)
-		t.Errorf("doubled %d, not sealed %d, lost %d, counted %d, lost were %v: %s, %v", r.doubled, r.foreign, r.lost, counted, x.got.holes(), b, err)
-	}
+	x.accounted(r, status, kills)
 }

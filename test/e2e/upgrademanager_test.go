@@ -5,7 +5,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,15 +26,7 @@ import (
 func TestUpgradeUnderManager(t *testing.T) {
 	needRoot(t)
 	l := newLab(t, demo.LabOptions{Frames: 1000, SoftwareEdge: true}, time.Second)
-	path := filepath.Join(l.Folder(), "notify")
-	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer manager.Close()
-	if err := os.Chmod(path, 0o777); err != nil {
-		t.Fatal(err)
-	}
+	path, manager := listenAsManager(t, l)
 	raw, err := manager.SyscallConn()
 	if err != nil {
 		t.Fatal(err)
