@@ -38,6 +38,14 @@ const (
 	spanPublishTime = unsafe.Offsetof(ring.Span{}.PublishTime)
 )
 
+// The assembly steps through lanes and candidates by shifts: another size of either must not compile.
+const (
+	_ = 128 - unsafe.Sizeof(lane{})
+	_ = unsafe.Sizeof(lane{}) - 128
+	_ = 32 - unsafe.Sizeof(candidate{})
+	_ = unsafe.Sizeof(candidate{}) - 32
+)
+
 // lookUpInOrder is lookUpInOrderPlain. It stores pointers without telling the garbage collector, which is right for these two: as
 // long as a batch is on its way the lane refers to the key as well, and the caller to the record.
 func (c *core) lookUpInOrder(batch []loader.Record, n int, since int64) int {
