@@ -5,7 +5,7 @@ package privilege
 import (
 	"errors"
 	"fmt"
-	"os"
+	"runtime"
 
 	"github.com/elastic/go-seccomp-bpf"
 )
@@ -71,19 +71,26 @@ func Confine(p Profile, e Enforcement) error {
 	if e == Off {
 		return nil
 	}
-	err := seccomp.LoadFilter(seccomp.Filter{NoNewPrivs: true, Flag: seccomp.FilterFlagTSync | seccomp.FilterFlagLog, Policy: p.policy(e)})
-	if err != nil {
+	if err := load(seccomp.Filter{NoNewPrivs: true, Flag: seccomp.FilterFlagTSync | seccomp.FilterFlagLog, Policy: p.policy(e)}); err != nil {
 		return fmt.Errorf("%w: %w", ErrFilter, err)
 	}
 	// A thread that could not be synchronised makes the call return its number, which is no error to the library.
-	threads, err := Threads(os.Getpid())
-	if err != nil {
-		return err
-	}
-	for _, t := range threads {
-		if t.Seccomp != 2 || !t.NoNewPrivs {
+	return settled(func(t Thread) error {
+		switch {
+		case t.Seccomp != 2:
 			return fmt.Errorf("%w: thread %d has none", ErrFilter, t.ID)
+		case !t.NoNewPrivs:
+			return fmt.Errorf("%w: new privileges can be had by thread %d", ErrFilter, t.ID)
 		}
-	}
-	return nil
+		return nil
+	})
+}
+
+// load makes the library's two calls on one thread. It sets no_new_privs for the thread that it runs on, and the kernel gives that to
+// the others only from the one that installs the filter (kernel/seccomp.c, seccomp_sync_threads): a goroutine that moved to another
+// thread between the two would leave the process without it, or, without rights, be refused the filter.
+func load(f seccomp.Filter) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	return seccomp.LoadFilter(f)
 }

@@ -138,11 +138,7 @@ func allThreads(what string, trap uintptr, a1, a2 uintptr) error {
 
 // verify reads back what every thread has.
 func verify(u *User, keep Capabilities, bounded bool) error {
-	threads, err := Threads(os.Getpid())
-	if err != nil {
-		return err
-	}
-	for _, t := range threads {
+	return settled(func(t Thread) error {
 		var wrong []string
 		if u != nil && (t.UID != [4]uint32{u.UID, u.UID, u.UID, u.UID} || t.GID != [4]uint32{u.GID, u.GID, u.GID, u.GID}) {
 			wrong = append(wrong, fmt.Sprintf("user %v, group %v", t.UID, t.GID))
@@ -160,6 +156,6 @@ func verify(u *User, keep Capabilities, bounded bool) error {
 		if len(wrong) > 0 {
 			return fmt.Errorf("%w: thread %d has %s", ErrDrop, t.ID, strings.Join(wrong, "; "))
 		}
-	}
-	return nil
+		return nil
+	})
 }

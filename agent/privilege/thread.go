@@ -5,8 +5,10 @@ package privilege
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -50,6 +52,29 @@ func Threads(pid int) ([]Thread, error) {
 		all = append(all, t)
 	}
 	return all, nil
+}
+
+// looks is how often, and wait how long between, a thread is looked at that has rights which it should not have.
+const (
+	looks = 100
+	wait  = 10 * time.Millisecond
+)
+
+// settled has every thread of this process looked at, and returns the first error that does not pass. A thread on its way out is still
+// listed, and neither the kernel (PF_EXITING) nor Go's runtime reach it any more; it is gone at one of the next looks, having run
+// nothing. One that stays is an error.
+func settled(check func(Thread) error) error {
+	for look := 1; ; look++ {
+		threads, err := Threads(os.Getpid())
+		if err != nil {
+			return err
+		}
+		wrong := slices.IndexFunc(threads, func(t Thread) bool { err = check(t); return err != nil })
+		if wrong < 0 || look == looks {
+			return err
+		}
+		time.Sleep(wait)
+	}
 }
 
 // parseThread reads the fields of a status file that are of interest. A field that is missing is an error: it must not pass for

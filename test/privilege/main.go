@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -28,8 +30,12 @@ func main() {
 	var keep string
 	var seccomp privilege.Enforcement
 	flag.StringVar(&keep, "keep", "", "capabilities to keep")
+	busy := flag.Int("busy", 0, "goroutines that keep all threads at work, so that goroutines change threads")
 	flag.Var(&seccomp, "seccomp", "enforce, log or off")
 	flag.Parse()
+	for range *busy {
+		go keepBusy()
+	}
 	what, found := features()[flag.Arg(0)]
 	var err error
 	switch {
@@ -45,6 +51,14 @@ func main() {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "privilege:", err)
 		os.Exit(1)
+	}
+}
+
+// keepBusy has the calling goroutine run and sleep in turn, for good: who sleeps leaves its thread to another.
+func keepBusy() {
+	for {
+		time.Sleep(time.Microsecond)
+		runtime.Gosched()
 	}
 }
 

@@ -132,6 +132,17 @@ func TestForbiddenCalls(t *testing.T) {
 	}
 }
 
+// TestConfineBesideWork installs the filter again and again in processes whose goroutines change threads all the time: filter and
+// no_new_privs must be on every thread each time, whichever thread asked for them.
+func TestConfineBesideWork(t *testing.T) {
+	program := build(t)
+	for range 400 {
+		if out, err := run(t, program, "-busy", "4", "call", "signal"); err != nil || out != "EPERM" {
+			t.Fatalf("signal: %q, %v, want EPERM", out, err)
+		}
+	}
+}
+
 // TestWithoutRights starts as a user without rights: the filter still works, and becoming another user is refused.
 func TestWithoutRights(t *testing.T) {
 	if os.Geteuid() != 0 {
