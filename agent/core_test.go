@@ -6,10 +6,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"github.com/cellward/cellward/agent/event/kind"
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"github.com/cellward/cellward/agent/event/kind"
 
 	"github.com/cellward/cellward/agent/ring"
 	"github.com/cellward/cellward/loader"

@@ -142,6 +142,9 @@ func (a archive) fetch(ctx context.Context, k Kernel) ([]string, error) {
 	if _, err := a.run(ctx, "apt-get", "autoclean"); err != nil {
 		return nil, err
 	}
+	if err := a.keepKernel(image); err != nil {
+		return nil, err
+	}
 	if _, err := a.run(ctx, "apt-get", append([]string{"install", "--yes", "--download-only"}, packages()...)...); err != nil {
 		return nil, err
 	}
@@ -150,6 +153,23 @@ func (a archive) fetch(ctx context.Context, k Kernel) ([]string, error) {
 		return nil, err
 	}
 	return a.list()
+}
+
+// keepKernel removes kernels other than the one in package image: each update of a kernel is a package of another name, and the one
+// before stays in the archive, so autoclean leaves it.
+func (a archive) keepKernel(image string) error {
+	debs, err := a.list()
+	if err != nil {
+		return err
+	}
+	for _, d := range debs {
+		if name := filepath.Base(d); strings.HasPrefix(name, "linux-image-") && !strings.HasPrefix(name, image+"_") {
+			if err := os.Remove(d); err != nil {
+				return fmt.Errorf("remove former kernel: %w", err)
+			}
+		}
+	}
+	return nil
 }
 
 // list returns the packages that are there, sorted.

@@ -216,3 +216,29 @@ func TestImage(t *testing.T) {
 		t.Errorf("%+v", r.Info)
 	}
 }
+
+// A kernel's update is a package of another name: only one may be left, or nobody knows which is to be booted.
+func TestKeepKernel(t *testing.T) {
+	a := archive{dir: t.TempDir()}
+	if err := os.Mkdir(a.debs(), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{
+		"linux-image-6.12.107+deb13-amd64_6.12.107-1_amd64.deb", "linux-image-6.12.11+deb13-amd64_6.12.11-1_amd64.deb",
+		"linux-image-6.12.117+deb13-amd64_6.12.117-1_amd64.deb", "swtpm_0.7.1-1.5_amd64.deb",
+	} {
+		if err := os.WriteFile(filepath.Join(a.debs(), name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := a.keepKernel("linux-image-6.12.117+deb13-amd64"); err != nil {
+		t.Fatal(err)
+	}
+	left, err := a.list()
+	want := []string{
+		filepath.Join(a.debs(), "linux-image-6.12.117+deb13-amd64_6.12.117-1_amd64.deb"), filepath.Join(a.debs(), "swtpm_0.7.1-1.5_amd64.deb"),
+	}
+	if err != nil || !slices.Equal(left, want) {
+		t.Errorf("left are %v, %v, want %v", left, err, want)
+	}
+}
