@@ -77,7 +77,7 @@ type core struct {
 	touched    []uint32
 	runs       [BatchSize]uint32 // the first nRuns of them
 	nRuns      int
-	inOrder    bool // each candidate is the one behind the last of its stream
+	inOrder    bool // each candidate is the one behind the last of its stream; behind commit, that it was committed so
 	newest     []uint32
 	waited     bool // for the disk, while the batch was committed
 

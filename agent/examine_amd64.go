@@ -16,9 +16,8 @@ import (
 // Offsets for examine_amd64.s in detect.Pace, and what that goes by.
 const (
 	paceNext    = unsafe.Offsetof(detect.Pace{}.Next)
-	paceEnd     = unsafe.Offsetof(detect.Pace{}.End)
 	paceSource  = unsafe.Offsetof(detect.Pace{}.Source)
-	paceLeast   = unsafe.Offsetof(detect.Pace{}.Least)
+	paceAbove   = unsafe.Offsetof(detect.Pace{}.Above)
 	paceSeen    = unsafe.Offsetof(detect.Pace{}.Seen)
 	paceFastest = unsafe.Offsetof(detect.Pace{}.Fastest)
 
@@ -32,8 +31,11 @@ func examineInOrder(paces []*detect.Pace, candidates []candidate, text []spdu.Te
 	if len(candidates) == 0 || len(paces) == 0 {
 		return 0
 	}
-	return examineAMD64(&paces[0], len(paces), &candidates[0], &text[:len(candidates)][0], len(candidates))
+	return examineAMD64(&paces[0], &candidates[0], &text[:len(candidates)][0], len(candidates))
 }
 
+// A candidate's index is never that of something that came from outside: it is the lane's, which has it from its stream. So it needs no
+// check against the number of streams.
+//
 //go:noescape
-func examineAMD64(paces **detect.Pace, streams int, candidates *candidate, text *spdu.TextFD, n int) (done int)
+func examineAMD64(paces **detect.Pace, candidates *candidate, text *spdu.TextFD, n int) (done int)

@@ -17,7 +17,7 @@ import (
 func examineInOrderPlain(paces []*detect.Pace, candidates []candidate, text []spdu.TextFD) int {
 	for i := range candidates {
 		x := &candidates[i]
-		if int(x.index) >= len(paces) || !paces[x.index].Plain(x.counter(), binary.LittleEndian.Uint32(text[i][spdu.TextFrontFD:]), x.time) {
+		if !paces[x.index].Plain(x.counter(), binary.LittleEndian.Uint32(text[i][spdu.TextFrontFD:]), x.time) {
 			return i
 		}
 	}

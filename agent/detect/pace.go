@@ -11,20 +11,20 @@ import (
 // Pace is what the sample of every day is held against, in one cache line, for whoever asks of many samples one after another. The
 // Stream that it belongs to keeps it; nobody else changes it but by Plain, or as Plain does.
 //
-// Whatever else stands in a sample's way for longer is folded into Least, so that asking takes few comparisons.
+// Whatever else stands in a sample's way for longer is folded into Above, so that asking takes few comparisons.
 type Pace struct {
-	// Next is the counter behind the highest of the run; those of the run are below End. An End of 0: no run was heard.
-	Next, End uint64
+	// Next is the counter behind the highest of the run.
+	Next uint64
 	// Source is the source time of the highest sample in ms, unwrapped: the low 32 bits are as they were sent.
 	Source int64
-	// Least is the ms by which the source time must go on at least. None does by math.MaxInt64, which leaves every sample to
-	// Stream.Sample.
-	Least int64
 	// Seen is when the last frame came; 0: none did.
 	Seen int64
 	// Fastest is the least Level of all samples of the run.
 	Fastest int64
-	_       [2]uint64
+	// Above is what the source time must go on by more than, in ms, and not negative. It never does by more than math.MaxInt32, which
+	// leaves every sample to Stream.Sample.
+	Above int32
+	_     [28]byte
 }
 
 const (
@@ -36,7 +36,7 @@ const (
 	Millisecond = int64(time.Millisecond)
 
 	driftPart = 5000 // 200 ppm
-	never     = math.MaxInt64
+	never     = math.MaxInt32
 )
 
 // Level is how far the gateway's clock is ahead of the node's, in ns, when a sample comes at receive (not negative) that was taken at
@@ -52,15 +52,15 @@ func Level(receive, source int64) int64 {
 // on, of a node that has not sent too fast for long, with a delay that is allowed. There is nothing wrong with it. For any other Plain
 // returns false and changes nothing, and Sample has to be asked; so it does for every one of a stream that is multiplexed or held.
 func (p *Pace) Plain(counter uint64, source uint32, receive int64) bool {
-	return p.takes(counter, source, receive, p.Least)
+	return p.takes(counter, source, receive, p.Above)
 }
 
-func (p *Pace) takes(counter uint64, source uint32, receive, least int64) bool {
-	advance := int64(int32(source - uint32(p.Source))) // wraps as the source time does
-	if counter != p.Next || counter >= p.End || receive < p.Seen || advance < least {
+func (p *Pace) takes(counter uint64, source uint32, receive int64, above int32) bool {
+	advance := int32(source - uint32(p.Source)) // wraps as the source time does
+	if counter != p.Next || receive < p.Seen || advance <= above {
 		return false
 	}
-	taken := p.Source + advance
+	taken := p.Source + int64(advance)
 	level := Level(receive, taken)
 	if level-p.Fastest > MaxDelay {
 		return false

@@ -166,7 +166,7 @@ func (r *rules) restore(b []byte) {
 // differs says where a stream stands otherwise than the rules, but for some ns of rounding in the least difference of the clocks.
 func (r *rules) differs(s *Stream) bool {
 	p := &s.pace
-	if r.heard != (p.End != 0) || r.first != s.first || r.heard && r.end != p.End || r.counter+1 != p.Next || r.source != uint32(p.Source) ||
+	if r.heard != (s.end != 0) || r.first != s.first || r.heard && r.end != s.end || r.counter+1 != p.Next || r.source != uint32(p.Source) ||
 		r.moved != p.Seen-s.movedBefore || r.came != p.Seen-s.cameBefore || r.heard && r.credit != s.credit || r.seen != p.Seen {
 		return true
 	}
@@ -329,7 +329,7 @@ func TestPaceLeaves(t *testing.T) {
 	f.s.Hold(false)
 	ask("held no more", true)
 	f.s.Begins(f.counter + 2)
-	ask("the last of a run", true)
+	ask("the last of a run", false)
 	ask("the first of one that began", false)
 	ask("the next of it", true)
 	f.counter, f.source, f.now = f.counter+10, f.source+1000, f.now+1000*ms

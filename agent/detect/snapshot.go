@@ -23,7 +23,7 @@ func (s *Stream) Snapshot() []byte {
 	b := make([]byte, 0, 8*numbers)
 	put := func(v uint64) { b = binary.LittleEndian.AppendUint64(b, v) }
 	p := &s.pace
-	for _, v := range [...]uint64{s.first, p.End - min(s.first, p.End), p.Next - 1, uint64(uint32(p.Source))} {
+	for _, v := range [...]uint64{s.first, s.end - min(s.first, s.end), p.Next - 1, uint64(uint32(p.Source))} {
 		put(v)
 	}
 	for _, v := range [...]int64{
@@ -59,9 +59,9 @@ func (s *Stream) Restore(b []byte, now int64) error {
 	past := func() int64 { return min(max(int64(next()), 0), now) }
 	p := &s.pace
 	first, span, counter, source := next(), next(), next(), int64(uint32(next()))
-	s.first, p.End, p.Next, p.Source = first, first+min(span, math.MaxUint64-first), max(counter+1, first), source
+	s.first, s.end, p.Next, p.Source = first, first+min(span, math.MaxUint64-first), max(counter+1, first), source
 	if span == 0 {
-		p.End = 0
+		s.end = 0
 	}
 	unwrapped, moved, came := int64(next()), past(), past()
 	base, baseAt := int64(next()), past()

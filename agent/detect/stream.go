@@ -48,17 +48,19 @@ type Options struct {
 // those of verified samples.
 type Stream struct {
 	pace Pace
-	// first is the first counter of the run.
-	first uint64
+	// The counters of the run are those from first on that are below end. An end of 0: no run was heard; math.MaxUint64: none is known
+	// that follows it.
+	first, end uint64
 	// By how much the latest frame came later than the highest sample of the run, and than the first sample with its source time. The
 	// sample of every day is all three, so that it changes neither.
 	cameBefore, movedBefore int64
 
 	credit, burst int64 // ns of sampling
 	period        int64
-	least         int64 // ms: 3 times as much must make up for 2 periods
 	mux           *muxes
 	held          bool
+	// above is the ms that are just too few for a period of sampling: half as much again does not make up for it.
+	above int32
 
 	floors          [floorsAhead]uint64 // of runs that may begin, ascending; 0: none
 	freeze, silence int64
@@ -69,7 +71,7 @@ type Stream struct {
 func New(o Options) *Stream {
 	p := int64(max(o.Period, 0))
 	s := &Stream{
-		pace: Pace{Next: 1}, period: p, least: max(1, (2*p+3*Millisecond-1)/(3*Millisecond)), freeze: max(minFreeze, p+p/2),
+		pace: Pace{Next: 1}, period: p, above: int32(min(max(0, 2*p-1)/(3*Millisecond), never)), freeze: max(minFreeze, p+p/2),
 		silence: jitter + late*p, burst: max(minBurst, rateBurst*p), mux: newMuxes(o.Signals, p),
 	}
 	s.fold()
@@ -85,11 +87,11 @@ func (s *Stream) Hold(on bool) {
 	s.fold()
 }
 
-// fold sets Pace.Least. Whatever changes what it is made of calls it.
+// fold sets Pace.Above. Whatever changes what it is made of calls it.
 func (s *Stream) fold() {
-	s.pace.Least = s.least
-	if s.mux != nil || s.held || !s.steady() {
-		s.pace.Least = never
+	s.pace.Above = s.above
+	if s.mux != nil || s.held || s.end != math.MaxUint64 || !s.steady() {
+		s.pace.Above = never
 	}
 }
 
@@ -113,8 +115,9 @@ func (s *Stream) Begins(floor uint64) {
 	}
 	copy(s.floors[i+1:], s.floors[i:len(s.floors)-1])
 	s.floors[i] = floor
-	if s.pace.End != 0 {
-		s.pace.End = min(s.pace.End, floor)
+	if s.end != 0 {
+		s.end = min(s.end, floor)
+		s.fold()
 	}
 }
 
@@ -124,8 +127,8 @@ func (s *Stream) Sample(counter uint64, source uint32, receive int64, body []byt
 	if s.mux != nil {
 		s.mux.touch(body, receive)
 	}
-	// What is held or multiplexed is not slow for that.
-	if s.steady() && s.pace.takes(counter, source, receive, s.least) {
+	// What is held or multiplexed is not slow for that, nor a run that another will follow.
+	if counter < s.end && s.steady() && s.pace.takes(counter, source, receive, s.above) {
 		return 0
 	}
 	return s.judge(counter, source, receive)
@@ -134,17 +137,18 @@ func (s *Stream) Sample(counter uint64, source uint32, receive int64, body []byt
 // judge takes a sample by the rules.
 func (s *Stream) judge(counter uint64, source uint32, receive int64) (f Finding) {
 	s.hear(receive)
-	if p := &s.pace; counter < s.first || counter >= p.End {
+	if counter < s.first || counter >= s.end {
 		s.begin(counter, source, receive)
 	} else {
-		f = s.compare(p, counter, source, receive)
+		f = s.compare(counter, source, receive)
 	}
 	s.fold()
 	return f
 }
 
 // compare takes a sample of the run by the rules.
-func (s *Stream) compare(p *Pace, counter uint64, source uint32, receive int64) (f Finding) {
+func (s *Stream) compare(counter uint64, source uint32, receive int64) (f Finding) {
+	p := &s.pace
 	advance := int64(int32(source - uint32(p.Source))) // wraps as the source time does
 	taken := p.Source + advance
 	if counter >= p.Next {
@@ -180,6 +184,8 @@ func (s *Stream) compare(p *Pace, counter uint64, source uint32, receive int64) 
 
 // charge takes the time that some samples may have taken off what the node may still seal at once. What the node's own clock or the
 // gateway's says has passed, whichever is more, is put there, half as much again: a burst that a bus has held up is none of the node.
+// What is put there is bounded against overflow alone: by no less than a burst, or the node of a slow stream would never make up for
+// a sample that was lost.
 func (s *Stream) charge(samples uint64, advance, receive int64) Finding {
 	passed := min(max(advance, receive-(s.pace.Seen-s.cameBefore)), max(maxElapsed, s.burst))
 	s.credit = min(s.credit+passed+passed/2-int64(min(samples, maxAdvance))*s.period, s.burst)
@@ -192,7 +198,7 @@ func (s *Stream) charge(samples uint64, advance, receive int64) Finding {
 
 // begin takes the first sample of a run. One of a run before says nothing about the present one.
 func (s *Stream) begin(counter uint64, source uint32, receive int64) {
-	if s.pace.End != 0 && counter < s.first {
+	if s.end != 0 && counter < s.first {
 		return
 	}
 	passed := 0
@@ -202,9 +208,9 @@ func (s *Stream) begin(counter uint64, source uint32, receive int64) {
 	}
 	n := copy(s.floors[:], s.floors[passed:])
 	clear(s.floors[n:])
-	s.pace.End = math.MaxUint64
+	s.end = math.MaxUint64
 	if next := s.floors[0]; next != 0 {
-		s.pace.End = next
+		s.end = next
 	}
 	s.pace.Next, s.credit = counter+1, s.burst
 	s.came(receive)
