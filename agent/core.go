@@ -5,6 +5,7 @@ package agent
 import (
 	"unsafe"
 
+	"github.com/cellward/cellward/agent/detect"
 	"github.com/cellward/cellward/agent/epoch"
 	"github.com/cellward/cellward/agent/event"
 	"github.com/cellward/cellward/agent/event/kind"
@@ -46,9 +47,10 @@ type core struct {
 	engine  aead.Engine
 	tables  Tables
 	nodes   []*node
-	streams []*stream // by position in the set and in the ring's stream table
-	bySlot  []*stream // by slot of the pinned tables; nil where there is none
-	lanes   []lane    // likewise; zeros where there is none
+	streams []*stream      // by position in the set and in the ring's stream table
+	bySlot  []*stream      // by slot of the pinned tables; nil where there is none
+	lanes   []lane         // likewise; zeros where there is none
+	paces   []*detect.Pace // those of streams
 	out     publisher
 	// state is what is saved; ceilings say how far it reaches.
 	state    *epoch.State
@@ -75,7 +77,7 @@ type core struct {
 	touched    []uint32
 	runs       [BatchSize]uint32 // the first nRuns of them
 	nRuns      int
-	inOrder    bool // each candidate is the one behind the last of its stream
+	inOrder    bool // each candidate is the one behind the last of its stream; behind commit, that it was committed so
 	newest     []uint32
 	waited     bool // for the disk, while the batch was committed
 
@@ -120,6 +122,10 @@ func newCore(engine aead.Engine, set *policy.Set, at *placement, state *epoch.St
 	c.bySlot = make([]*stream, len(c.lanes))
 	for _, s := range c.streams {
 		c.bySlot[s.slot] = s
+	}
+	c.paces = make([]*detect.Pace, len(c.streams))
+	for _, s := range c.streams {
+		c.keepTimes(s, detect.New(detect.Options{Period: s.Period, Signals: s.Signals}))
 	}
 	c.touched, c.newest = make([]uint32, 0, BatchSize), make([]uint32, 0, BatchSize)
 	c.ceilings.init(c.streams)

@@ -126,35 +126,6 @@ func (s *stream) begins(floor uint64) {
 	s.times.Begins(floor)
 }
 
-// examine looks at when the samples of a batch were taken and came, behind commit and ahead of publication: a sample that is late is
-// flagged, and none is held back.
-func (c *core) examine(samples int) {
-	if samples == 0 {
-		return
-	}
-	streams, x := c.streams, c.draft.At(0)
-	for ; ; x = c.draft.After(x) {
-		s := streams[x.Stream]
-		if plain := s.times.Plain(x.Counter, x.SourceTime, x.ReceiveTime); !plain || s.flags != 0 {
-			c.examineOne(s, x, plain)
-		}
-		if samples--; samples == 0 {
-			return
-		}
-	}
-}
-
-// examineOne gives a sample its flags, and looks at the time of one that was not found plain.
-func (c *core) examineOne(s *stream, x *ring.Slot, plain bool) {
-	flags := s.flags
-	if !plain {
-		if found := s.times.Sample(x.Counter, x.SourceTime, x.ReceiveTime, x.Body()); found != 0 {
-			flags |= c.found(s, x.Counter, x.Epoch, x.ReceiveTime, found)
-		}
-	}
-	x.Flags |= uint16(flags)
-}
-
 // found takes note of what is wrong with the time of a sample, and returns the flags that it gets for it.
 func (c *core) found(s *stream, counter uint64, number uint32, received int64, found detect.Finding) (flags ring.Flags) {
 	if found&(detect.Delayed|detect.Frozen) != 0 {

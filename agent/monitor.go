@@ -362,12 +362,13 @@ func (m *monitor) show(a *Agent) {
 	a.ring.SetFault(state)
 	a.ring.SetFaultRecord(record)
 	for _, s := range a.core.streams {
-		s.flags = 0
+		flags := ring.Flags(0)
 		for _, i := range m.now.table.Directory().Sources(event.Stream(s.Slot)) {
 			if !s.heartbeat && m.now.machine.Source(i) >= fault.Raised {
-				s.flags = ring.FlagFault
+				flags = ring.FlagFault
 			}
 		}
+		s.flag(flags)
 	}
 }
 

@@ -51,9 +51,9 @@ type stream struct {
 	epoch  uint32
 	lowest uint64
 	lane   *lane // one of the core's
-	// flags are those that every sample of the stream has as long as a fault stands.
+	// flags are those that every sample of the stream has as long as a fault stands; flag sets them.
 	flags ring.Flags
-	// times is what is known of when its frames come.
+	// times is what is known of when its frames come; keepTimes sets it.
 	times *detect.Stream
 	// heartbeat says that the stream carries heartbeats and start records instead of samples.
 	heartbeat bool
@@ -99,7 +99,7 @@ func newNodes(set *policy.Set, at *placement, state *epoch.State, t Tables) ([]*
 		slot := at.slots[i]
 		s := &stream{
 			ResolvedStream: r, node: n, slot: slot, source: source, shared: &t.Windows[slot], lane: &lanes[slot],
-			heartbeat: r.Role == policy.RoleHeartbeat, times: detect.New(detect.Options{Period: r.Period, Signals: r.Signals}),
+			heartbeat: r.Role == policy.RoleHeartbeat,
 		}
 		s.lane.stream = s
 		if s.heartbeat {

@@ -94,6 +94,7 @@ func (c *core) commit(n, good int, again bool) (samples int, err error) {
 		if c.inOrder && good == n && c.commitInOrder(n) {
 			return n, nil
 		}
+		c.inOrder = false
 		c.draft.FetchAhead()
 	}
 	c.rewind()

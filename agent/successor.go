@@ -67,7 +67,7 @@ func (c *core) inherit(from *core, n, o *node) error {
 		s.epoch, s.lowest, s.gaps, s.window = was.epoch, was.lowest, was.gaps, was.window
 		s.flags = was.flags
 		if s.Period == was.Period && reflect.DeepEqual(s.Signals, was.Signals) {
-			s.times = was.times
+			c.keepTimes(s, was.times)
 		}
 		if s.WindowSize != was.WindowSize {
 			// The words hold what was seen of twice the largest window, so a wider one finds the truth there, too.
@@ -102,6 +102,9 @@ func (c *core) takeOver(next *core) (ended []*node, err error) {
 			o.state.Retire(o.state.Epochs[0].Number)
 		}
 		ended = append(ended, o)
+	}
+	for _, s := range next.streams {
+		s.flag(s.flags) // also where its times are new
 	}
 	for _, s := range next.streams {
 		reports, err := s.gaps.Retune(s.WindowSize, s.Period, next.reports[:0])

@@ -65,13 +65,13 @@ func FuzzRestore(f *testing.F) {
 		if now < 0 || s.Restore(b, now) != nil {
 			return
 		}
-		if s.seen > now || s.moved > s.seen || s.came > s.seen || s.baseAt > s.seen || s.credit > s.burst {
+		if s.Seen() > now || s.movedBefore < 0 || s.cameBefore < 0 || s.credit > s.burst {
 			t.Fatalf("%+v at %d", s, now)
 		}
 		s.Sample(counter, source, now, []byte{2, 0, 0})
 		s.Late(now)
-		if s.seen != now {
-			t.Fatalf("heard at %d, seen %d", now, s.seen)
+		if s.Seen() != now {
+			t.Fatalf("heard at %d, seen %d", now, s.Seen())
 		}
 	})
 }

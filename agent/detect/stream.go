@@ -26,8 +26,6 @@ const (
 
 // Bounds.
 const (
-	maxDelay    = int64(2 * time.Second)
-	driftPart   = 5000 // 200 ppm
 	minFreeze   = int64(500 * time.Millisecond)
 	jitter      = int64(time.Second) // what queues on the way may add
 	late        = 3                  // periods
@@ -49,42 +47,63 @@ type Options struct {
 // Stream is the times of one stream. One goroutine at a time may use it. Times are CLOCK_BOOTTIME in ns, counters and source times
 // those of verified samples.
 type Stream struct {
-	// The run of the node: counters from first to first+span-1. A span of 0: none was heard.
-	first, span uint64
+	pace Pace
+	// The counters of the run are those from first on that are below end. An end of 0: no run was heard; math.MaxUint64: none is known
+	// that follows it.
+	first, end uint64
+	// By how much the latest frame came later than the highest sample of the run, and than the first sample with its source time. The
+	// sample of every day is all three, so that it changes neither.
+	cameBefore, movedBefore int64
 
-	counter uint64 // highest of the run
-	source  uint32 // its source time in ms
-	elapsed int64  // the same, unwrapped, in ns
-	moved   int64  // when the first sample with this source time came
-	came    int64  // when the highest one came
-	base    int64  // least difference of the clocks, as it was at baseAt
-	baseAt  int64
-	credit  int64 // ns of sampling
+	credit, burst int64 // ns of sampling
+	period        int64
+	mux           *muxes
+	held          bool
+	// above is the ms that are just too few for a period of sampling: half as much again does not make up for it.
+	above int32
 
-	burst int64
-	due   int64 // 2 periods: what 3 times the time that has passed must make up for
-
-	seen int64 // when the last frame came; 0: none
-	mux  *muxes
-
-	// What a sample of every day does not need.
-	floors                  [floorsAhead]uint64 // of runs that may begin, ascending; 0: none
-	period, freeze, silence int64
-	since                   int64 // from when on a frame is expected, if that is after seen; 0: not yet
+	floors          [floorsAhead]uint64 // of runs that may begin, ascending; 0: none
+	freeze, silence int64
+	since           int64 // from when on a frame is expected, if that is after the last one came; 0: not yet
 }
 
 // New returns the times of a stream that was not heard yet.
 func New(o Options) *Stream {
 	p := int64(max(o.Period, 0))
-	return &Stream{
-		period: p, due: 2 * p, freeze: max(minFreeze, p+p/2), silence: jitter + late*p, burst: max(minBurst, rateBurst*p),
-		mux: newMuxes(o.Signals, p),
+	s := &Stream{
+		pace: Pace{Next: 1}, period: p, above: int32(min(max(0, 2*p-1)/(3*Millisecond), never)), freeze: max(minFreeze, p+p/2),
+		silence: jitter + late*p, burst: max(minBurst, rateBurst*p), mux: newMuxes(o.Signals, p),
 	}
+	s.fold()
+	return s
+}
+
+// Pace returns what the stream's sample of every day is held against. It is the stream's own for as long as that lasts.
+func (s *Stream) Pace() *Pace { return &s.pace }
+
+// Hold has Pace leave every sample to Sample, because there is something else to be done with them, or no more.
+func (s *Stream) Hold(on bool) {
+	s.held = on
+	s.fold()
+}
+
+// fold sets Pace.Above. Whatever changes what it is made of calls it.
+func (s *Stream) fold() {
+	s.pace.Above = s.above
+	if s.mux != nil || s.held || s.end != math.MaxUint64 || !s.steady() {
+		s.pace.Above = never
+	}
+}
+
+// steady says that nothing has to be made up for: the node has not sent too fast for long, and the last frame that came was the next
+// one of a clock that goes on.
+func (s *Stream) steady() bool {
+	return s.credit == s.burst && s.cameBefore == 0 && s.movedBefore == 0
 }
 
 // Begins tells that the node has started again, or entered an epoch, with counters from floor on: its source time begins anew there.
 func (s *Stream) Begins(floor uint64) {
-	if floor <= s.first || floor <= s.counter {
+	if floor <= s.first || floor < s.pace.Next {
 		return
 	}
 	i := 0
@@ -96,44 +115,20 @@ func (s *Stream) Begins(floor uint64) {
 	}
 	copy(s.floors[i+1:], s.floors[i:len(s.floors)-1])
 	s.floors[i] = floor
-	if s.span != 0 {
-		s.span = min(s.span, floor-s.first)
+	if s.end != 0 {
+		s.end = min(s.end, floor)
+		s.fold()
 	}
-}
-
-// Plain is Sample for the sample of every day: the next one of the run, later than all that were heard, from a clock that goes on, of a
-// node that has not sent too fast for long, with a delay that is allowed. There is nothing wrong with it. Any other, and every one that
-// is multiplexed, is left to Sample; nothing changes by asking.
-func (s *Stream) Plain(counter uint64, source uint32, receive int64) bool {
-	return s.mux == nil && s.plain(counter, source, receive)
-}
-
-func (s *Stream) plain(counter uint64, source uint32, receive int64) bool {
-	delta := int64(int32(source-s.source)) * int64(time.Millisecond)
-	if counter != s.counter+1 || counter-s.first >= s.span || receive < s.seen || 3*delta < s.due || delta <= 0 || s.credit != s.burst {
-		return false
-	}
-	taken := s.elapsed + delta
-	d := receive - taken
-	// receive is not before baseAt: a division of natural numbers takes half as long.
-	over := d - s.base - int64(uint64(receive-s.baseAt)/driftPart)
-	if over > maxDelay {
-		return false
-	}
-	if over < 0 {
-		s.base, s.baseAt = d, receive
-	}
-	s.counter, s.source, s.elapsed, s.moved, s.came, s.seen = counter, source, taken, receive, receive, receive
-	return true
 }
 
 // Sample takes a verified sample. source is its source time in milliseconds since the start of the node's run, modulo 2^32, receive
-// when the filter has seen it. It allocates nothing.
+// when the filter has seen it, which is not negative. It allocates nothing.
 func (s *Stream) Sample(counter uint64, source uint32, receive int64, body []byte) Finding {
 	if s.mux != nil {
 		s.mux.touch(body, receive)
 	}
-	if s.plain(counter, source, receive) {
+	// What is held or multiplexed is not slow for that, nor a run that another will follow.
+	if counter < s.end && s.steady() && s.pace.takes(counter, source, receive, s.above) {
 		return 0
 	}
 	return s.judge(counter, source, receive)
@@ -141,45 +136,58 @@ func (s *Stream) Sample(counter uint64, source uint32, receive int64, body []byt
 
 // judge takes a sample by the rules.
 func (s *Stream) judge(counter uint64, source uint32, receive int64) (f Finding) {
-	s.Heard(receive)
-	if counter-s.first >= s.span {
+	s.hear(receive)
+	if counter < s.first || counter >= s.end {
 		s.begin(counter, source, receive)
-		return 0
+	} else {
+		f = s.compare(counter, source, receive)
 	}
-	delta := int32(source - s.source) // wraps as the source time does
-	taken := s.elapsed + int64(delta)*int64(time.Millisecond)
-	if counter > s.counter {
-		if delta < 0 {
+	s.fold()
+	return f
+}
+
+// compare takes a sample of the run by the rules.
+func (s *Stream) compare(counter uint64, source uint32, receive int64) (f Finding) {
+	p := &s.pace
+	advance := int64(int32(source - uint32(p.Source))) // wraps as the source time does
+	taken := p.Source + advance
+	if counter >= p.Next {
+		if advance < 0 {
 			// Nothing can be said of its delay before its clock is known anew.
-			s.counter, s.came = counter, receive
+			p.Next = counter + 1
+			s.came(receive)
 			s.learn(source, receive)
 			return Backward
 		}
-		f = s.charge(counter-s.counter, int64(delta)*int64(time.Millisecond), receive)
-		s.counter, s.came = counter, max(s.came, receive)
+		f = s.charge(counter-p.Next+1, advance*Millisecond, receive)
+		p.Next = counter + 1
+		s.came(max(p.Seen-s.cameBefore, receive))
+		first := p.Seen - s.movedBefore
 		switch {
-		case delta != 0:
-			s.source, s.elapsed, s.moved = source, taken, receive
-		case receive-s.moved > s.freeze:
+		case advance != 0:
+			p.Source = taken
+			s.moved(receive)
+		case receive-first > s.freeze:
 			return f | Frozen
 		default:
 			// As late as the first one with this time: how long ago that came is the business of a frozen clock.
-			receive = s.moved
+			receive = first
 		}
 	}
-	d := receive - taken
-	if allowed := s.base + (receive-s.baseAt)/driftPart; d < allowed {
-		s.base, s.baseAt = d, receive
-	} else if d-allowed > maxDelay {
+	level := Level(receive, taken)
+	if level-p.Fastest > MaxDelay {
 		f |= Delayed
 	}
+	p.Fastest = min(p.Fastest, level)
 	return f
 }
 
 // charge takes the time that some samples may have taken off what the node may still seal at once. What the node's own clock or the
 // gateway's says has passed, whichever is more, is put there, half as much again: a burst that a bus has held up is none of the node.
-func (s *Stream) charge(samples uint64, delta, receive int64) Finding {
-	passed := min(max(delta, receive-s.came), maxElapsed)
+// What is put there is bounded against overflow alone: by no less than a burst, or the node of a slow stream would never make up for
+// a sample that was lost.
+func (s *Stream) charge(samples uint64, advance, receive int64) Finding {
+	passed := min(max(advance, receive-(s.pace.Seen-s.cameBefore)), max(maxElapsed, s.burst))
 	s.credit = min(s.credit+passed+passed/2-int64(min(samples, maxAdvance))*s.period, s.burst)
 	if s.credit < 0 {
 		s.credit = 0
@@ -190,7 +198,7 @@ func (s *Stream) charge(samples uint64, delta, receive int64) Finding {
 
 // begin takes the first sample of a run. One of a run before says nothing about the present one.
 func (s *Stream) begin(counter uint64, source uint32, receive int64) {
-	if s.span != 0 && counter < s.first {
+	if s.end != 0 && counter < s.first {
 		return
 	}
 	passed := 0
@@ -200,26 +208,44 @@ func (s *Stream) begin(counter uint64, source uint32, receive int64) {
 	}
 	n := copy(s.floors[:], s.floors[passed:])
 	clear(s.floors[n:])
-	s.span = math.MaxUint64 - s.first
+	s.end = math.MaxUint64
 	if next := s.floors[0]; next != 0 {
-		s.span = next - s.first
+		s.end = next
 	}
-	s.counter, s.came, s.credit = counter, receive, s.burst
+	s.pace.Next, s.credit = counter+1, s.burst
+	s.came(receive)
 	s.learn(source, receive)
 }
 
 // learn begins the comparison of the clocks.
 func (s *Stream) learn(source uint32, receive int64) {
-	s.source, s.elapsed, s.moved, s.base, s.baseAt = source, 0, receive, receive, receive
+	s.pace.Source = int64(source)
+	s.pace.Fastest = Level(receive, s.pace.Source)
+	s.moved(receive)
+}
+
+// came notes when the highest sample of the run came, moved when the first one with its source time did. Neither is later than the
+// last frame that was heard.
+func (s *Stream) came(at int64)  { s.cameBefore = s.pace.Seen - at }
+func (s *Stream) moved(at int64) { s.movedBefore = s.pace.Seen - at }
+
+// hear notes when a frame came. fold must follow.
+func (s *Stream) hear(receive int64) {
+	if later := receive - s.pace.Seen; later > 0 {
+		s.pace.Seen = receive
+		s.cameBefore += later
+		s.movedBefore += later
+	}
 }
 
 // Heard takes note of a verified frame.
 func (s *Stream) Heard(receive int64) {
-	s.seen = max(s.seen, receive)
+	s.hear(receive)
+	s.fold()
 }
 
 // Seen returns when the last frame came, 0 if none did.
-func (s *Stream) Seen() int64 { return s.seen }
+func (s *Stream) Seen() int64 { return s.pace.Seen }
 
 // Excuse says that nothing can be expected to have come up to now.
 func (s *Stream) Excuse(now int64) {
@@ -240,7 +266,7 @@ type Overdue struct {
 
 // Late says what is overdue.
 func (s *Stream) Late(now int64) (o Overdue) {
-	s.since = max(s.since, s.seen)
+	s.since = max(s.since, s.pace.Seen)
 	if s.since == 0 {
 		s.since = now
 	}
@@ -256,7 +282,7 @@ func (s *Stream) Late(now int64) (o Overdue) {
 // LateParts returns the values of the multiplexor that Overdue.Missing counts, in ascending order; nil if none. It allocates, and
 // changes nothing.
 func (s *Stream) LateParts(now int64) []uint32 {
-	if s.mux == nil || now-max(s.since, s.seen) > s.silence {
+	if s.mux == nil || now-max(s.since, s.pace.Seen) > s.silence {
 		return nil // none, or the whole stream is silent
 	}
 	return s.mux.late(now)

@@ -313,7 +313,7 @@ func BenchmarkSample(b *testing.B) {
 func TestPlain(t *testing.T) {
 	plain := 0
 	rapid.Check(t, func(rt *rapid.T) {
-		o := Options{Period: rapid.SampledFrom([]time.Duration{0, time.Millisecond, period, time.Minute}).Draw(rt, "period")}
+		o := Options{Period: rapid.SampledFrom(periods()).Draw(rt, "period")}
 		fast, slow := New(o), New(o)
 		step := max(int64(o.Period), ms)
 		counter, source, now := uint64(rapid.IntRange(100, 103).Draw(rt, "first")), int64(0), 50*second
@@ -326,7 +326,7 @@ func TestPlain(t *testing.T) {
 			counter += rapid.SampledFrom([]uint64{1, 1, 1, 1, 1, 1, 2, 40, 0, math.MaxUint64}).Draw(rt, "counter")
 			source += rapid.SampledFrom([]int64{step / ms, step / ms, step / ms, 0, 1, -5, 5000, 1 << 31}).Draw(rt, "source")
 			now += rapid.SampledFrom([]int64{step, step, step, 0, -1, ms, 3 * second, 40 * second}).Draw(rt, "receive")
-			if fast.Plain(counter, uint32(source), now) {
+			if fast.Pace().Plain(counter, uint32(source), now) {
 				plain++
 				if want := slow.judge(counter, uint32(source), now); want != 0 {
 					rt.Fatalf("plain, and by the rules %04b", want)
