@@ -224,14 +224,11 @@ func (p *Producer) announce(n int, received int64) Draft {
 
 // commit publishes n samples of a draft.
 func (p *Producer) commit(d *Draft, n int, newest []uint32) {
-	p.announceLatest(d, n, newest)
-	places := p.places[:len(newest)]
-	p.fillLatest(d, places)
 	tail := p.tail + uint64(n)
+	places := p.places[:len(newest)]
+	p.fillLatest(d, tail, newest, places)
 	storeBetween(&p.header.Tail, tail)
-	for i := range places {
-		places[i].value(p.latest).Slot.Marker = places[i].marker
-	}
+	showLatest(p.latest, places)
 	storeBetween(&p.tail, tail)
 	if n > 0 { // behind the tail: whoever takes it has that to tell
 		storeBetween(&p.news, 1)
@@ -243,40 +240,11 @@ func (p *Producer) commit(d *Draft, n int, newest []uint32) {
 	}
 }
 
-// place is where a sample stands and where its stream's latest value does, in bytes from the first of each.
-type place struct {
-	slot, latest uintptr
-	marker       uint64
-}
+// place is where a latest value stands, in bytes from the first of them. On a 32-bit machine it has room to spare.
+type place uint64
 
-func (x *place) value(latest unsafe.Pointer) *latestLayout {
-	return (*latestLayout)(unsafe.Add(latest, x.latest))
-}
-
-// announceLatest declares which latest values are about to be overwritten, and notes where they are.
-func (p *Producer) announceLatest(d *Draft, n int, newest []uint32) {
-	places := p.places[:len(newest)]
-	for k, i := range newest {
-		position, x := d.first+uint64(i), &places[k]
-		x.marker = position + 1
-		x.slot = uintptr(position&d.mask) * d.size
-		x.latest = uintptr((*slotLayout)(unsafe.Add(d.slots, x.slot)).Stream) * p.latestSize
-		x.value(p.latest).Begin = x.marker
-	}
-	storeBetween(&p.header.Intent, p.tail+uint64(n))
-}
-
-// fillLatest copies samples to their streams' latest values, all but the markers.
-func (p *Producer) fillLatest(d *Draft, places []place) {
-	for i := range places {
-		s, to := (*slotLayout)(unsafe.Add(d.slots, places[i].slot)), &places[i].value(p.latest).Slot
-		// Every slot has room for a body of 8 bytes, which is what classic CAN carries: with it, all is 48 bytes behind the marker.
-		type words [slotHeadWords]uint64
-		*(*words)(unsafe.Add(unsafe.Pointer(to), 8)) = *(*words)(unsafe.Add(unsafe.Pointer(s), 8))
-		if s.Length > 8 {
-			to.copyBody(s.Body())
-		}
-	}
+func (x place) value(latest unsafe.Pointer) *latestLayout {
+	return (*latestLayout)(unsafe.Add(latest, uintptr(x)))
 }
 
 // findNewest finds the last sample of each stream in the part. It stores to private memory only.

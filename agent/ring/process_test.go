@@ -140,8 +140,8 @@ func playProducer(socket string, halfway bool) error {
 			d.put(i, &batch[i])
 		}
 		newest := p.findNewest(batch)
-		p.announceLatest(&d, len(batch), newest)
-		p.fillLatest(&d, p.places[:1])
+		p.announceLatest(&d, p.tail+uint64(len(batch)), newest, p.places)
+		p.copyLatest(&d, newest, p.places[:1])
 		return syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	}
 	go endWithParent()

@@ -283,11 +283,11 @@ func TestLatestBeingWritten(t *testing.T) {
 	d := p.announce(1, 1)
 	d.put(0, &batch[0])
 	newest := p.findNewest(batch)
-	p.announceLatest(&d, 1, newest)
+	p.announceLatest(&d, p.tail+1, newest, p.places)
 	if _, err := r.Latest(0, &s); !errors.Is(err, ErrLatestBusy) {
 		t.Errorf("announced: %v, %+v", err, s)
 	}
-	p.fillLatest(&d, p.places[:1])
+	p.copyLatest(&d, newest, p.places[:1])
 	if _, err := r.Latest(0, &s); !errors.Is(err, ErrLatestBusy) {
 		t.Errorf("filled: %v, %+v", err, s)
 	}
