@@ -74,12 +74,14 @@ type core struct {
 	text       *[BatchSize]spdu.TextFD
 	padding    *spdu.PaddingFD
 	draft      ring.Draft
-	touched    []uint32
 	runs       [BatchSize]uint32 // the first nRuns of them
 	nRuns      int
-	inOrder    bool // each candidate is the one behind the last of its stream; behind commit, that it was committed so
-	newest     []uint32
-	waited     bool // for the disk, while the batch was committed
+	touched    []uint32 // in touchedRoom
+	newest     []uint32 // in newestRoom
+	inOrder    bool     // each candidate is the one behind the last of its stream; behind commit, that it was committed so
+	waited     bool     // for the disk, while the batch was committed
+	// far are runs of a batch in order that leave the word of their window.
+	touchedRoom, newestRoom, far [BatchSize]uint32
 
 	tally   [loader.NumVerdicts]uint64
 	reports []replay.Report
@@ -127,7 +129,7 @@ func newCore(engine aead.Engine, set *policy.Set, at *placement, state *epoch.St
 	for _, s := range c.streams {
 		c.keepTimes(s, detect.New(detect.Options{Period: s.Period, Signals: s.Signals}))
 	}
-	c.touched, c.newest = make([]uint32, 0, BatchSize), make([]uint32, 0, BatchSize)
+	c.touched, c.newest = c.touchedRoom[:0], c.newestRoom[:0]
 	c.ceilings.init(c.streams)
 	c.text = newTexts()
 	for i := range c.ops {

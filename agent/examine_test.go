@@ -18,10 +18,10 @@ import (
 // flagged, and nothing else is.
 func TestExamineFlags(t *testing.T) {
 	const flagged, lateFrom, lateTo = 7, 20, 41
-	p := newPipeline(t, pipelineEngines(t)[0])
+	p := newPipeline(t, pipelineEngines(t)[0], testBatches)
 	batches, inOrder := 12, 0
 	for i := range batches {
-		batch := p.batch()
+		batch := p.handOff(0)
 		if i == 3 || i == 6 {
 			flags := ring.Flags(0)
 			if i == 3 {

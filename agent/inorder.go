@@ -41,29 +41,6 @@ func (c *core) layDown(n int) (done int) {
 	return done
 }
 
-// settleInOrder does for each run what settle does, and notes that the batch has samples of its stream.
-func (c *core) settleInOrder() {
-	lanes, candidates := c.lanes, &c.candidates
-	touched := c.touched[:c.nRuns]
-	for i, slot := range c.runs[:len(touched)] {
-		touched[i] = slot
-		l := &lanes[slot]
-		s, ahead := l.stream, l.ahead>>16
-		p, n, last := s.shared, ahead-l.next, ahead-1
-		l.next, l.seen, l.samples = ahead, 0, uint32(n)
-		p.Committed.Store(p.Committed.Load() + n)
-		if w := s.window; !w.CommitNear(last) {
-			w.CommitRun(last)
-		}
-		p.HighestHint.Store(last)
-		// The frames of a batch in order come in the order of their times.
-		s.gaps.Run(last, candidates[l.newest&(BatchSize-1)].time)
-		s.node.verifiedUpTo(last)
-		l.live.frames += n
-	}
-	c.touched = touched
-}
-
 // rewind takes back what look up has noted of the batch in the lanes of its streams.
 func (c *core) rewind() {
 	for _, slot := range c.runs[:c.nRuns] {

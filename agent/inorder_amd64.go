@@ -13,6 +13,7 @@ import (
 	"github.com/cellward/cellward/crypto/aead"
 	"github.com/cellward/cellward/crypto/spdu"
 	"github.com/cellward/cellward/loader"
+	"github.com/cellward/cellward/replay"
 )
 
 // Offsets for inorder_amd64.s in what other packages declare.
@@ -30,6 +31,16 @@ const (
 	slotReceiveTime = unsafe.Offsetof(ring.Slot{}.ReceiveTime)
 	slotPublishTime = unsafe.Offsetof(ring.Slot{}.PublishTime)
 	sizeofSlot      = unsafe.Sizeof(ring.Slot{})
+
+	sharedHint      = unsafe.Offsetof(loader.Window{}.HighestHint)
+	sharedCommitted = unsafe.Offsetof(loader.Window{}.Committed)
+	sharedWords     = unsafe.Offsetof(loader.Window{}.Words)
+	knownHighest    = unsafe.Offsetof(loader.StartTable{}.HighestVerified)
+	windowHighest   = replay.WindowHighest
+	windowTop       = replay.WindowTop
+	gapsNext        = replay.GapsNext
+	gapsHighest     = replay.GapsHighest
+	gapsNow         = replay.GapsNow
 
 	spanFirst       = unsafe.Offsetof(ring.Span{}.First)
 	spanStride      = unsafe.Offsetof(ring.Span{}.Stride)
@@ -66,6 +77,21 @@ func layDownInOrder(span *ring.Span, candidates []candidate, text []spdu.TextFD,
 	}
 	return layDownAMD64(span, &candidates[:span.N][0], &text[:span.N][0], padding, span.Ahead())
 }
+
+// settleInOrder is settleInOrderPlain. The runs that leave the word in which their window's highest counter is, one in ten, are committed
+// behind the others.
+func (c *core) settleInOrder() {
+	far := settleAMD64(c)
+	for _, slot := range c.far[:far] {
+		l := &c.lanes[slot]
+		l.stream.window.CommitRun(l.next - 1)
+		l.stream.shared.HighestHint.Store(l.next - 1)
+	}
+	c.touched, c.newest = c.touchedRoom[:c.nRuns], c.newestRoom[:c.nRuns]
+}
+
+//go:noescape
+func settleAMD64(c *core) (far int)
 
 //go:noescape
 func lookUpAMD64(c *core, batch *loader.Record, records, n int, since int64) (taken int)

@@ -17,7 +17,7 @@
 // spdu.InOrderMask
 #define IN_ORDER_MASK ~0xfff0
 
-// FRAME looks the i-th record from SI on up.
+// FRAME looks the i-th record from SI on up. It asks for the rest of the record, in which the engine is interested.
 #define FRAME(i, formed) \
 	MOVQ    ((i)*24)(SI), BX                             \
 	CMPQ    ((i)*24+8)(SI), $const_maxRecord             \
@@ -65,6 +65,7 @@ formed:                                                      \
 	MOVQ    lane_index(CX), AX                           \
 	MOVQ    AX, ((i)*32+candidate_index)(DI)             \
 	ADDQ    $8, R15                                      \
+	PREFETCHT0 64(BX)                                    \
 	ADDQ    $RECORD_AAD, BX                              \
 	MOVQ    BX, ((i)*const_sizeofOp+const_opRecord)(R10) \
 	MOVQ    R15, ((i)*const_sizeofOp+const_opRecord+8)(R10) \
@@ -245,3 +246,91 @@ rest:
 	ANDQ (R13), AX
 	MOVQ AX, (R14)
 	JMP  placed
+
+// func settleAMD64(c *core) (far int)
+//
+//	R11 the core, R8 lanes
+//	CX  the run, DI how many are far
+//	AX  its lane, BX its stream, SI the place of its newest sample, R12 its shared window
+//	DX  the next counter, R10 the last one, R9 how many frames
+//
+// Counted before it is committed, committed before it is hinted at: stores stay in order. The words of a window are those in shared
+// memory, see openWindow. Slots in runs have been held against the number of lanes by look up.
+TEXT ·settleAMD64(SB), NOSPLIT, $0-16
+	MOVQ c+0(FP), R11
+	MOVQ core_lanes(R11), R8
+	XORL CX, CX
+	XORL DI, DI
+
+run:
+	MOVL core_runs(R11)(CX*4), AX
+	MOVL AX, core_touchedRoom(R11)(CX*4)
+	SHLQ $7, AX
+	ADDQ R8, AX
+	MOVQ lane_stream(AX), BX
+	MOVL lane_newest(AX), SI
+	MOVL SI, core_newestRoom(R11)(CX*4)
+	MOVQ lane_ahead(AX), DX
+	SHRQ $16, DX
+	LEAQ -1(DX), R10
+	MOVQ DX, R9
+	SUBQ lane_next(AX), R9
+	MOVQ DX, lane_next(AX)
+	MOVL $0, lane_seen(AX)
+	MOVL R9, lane_samples(AX)
+	MOVQ lane_live(AX), R13
+	ADDQ R9, liveEpoch_frames(R13)
+	MOVQ stream_shared(BX), R12
+	ADDQ R9, const_sharedCommitted(R12)
+
+	// CommitNear: sets the bits from behind the highest counter up to the last one.
+	MOVQ stream_window(BX), R13
+	MOVQ const_windowHighest(R13), R14
+	MOVQ R14, R15
+	XORQ R10, R15
+	SHRQ $5, R15
+	JNE  distant
+	BTSL R10, R15
+	XORL R9, R9
+	BTSL R14, R9
+	SUBQ R9, R15
+	MOVQ const_windowTop(R13), R9
+	LEAQ (R9)(R15*2), R9
+	MOVQ R9, const_windowTop(R13)
+	MOVQ R10, const_windowHighest(R13)
+	MOVQ R10, R14
+	SHRQ $2, R14
+	ANDL $0x1f8, R14
+	MOVQ R9, const_sharedWords(R12)(R14*1)
+	MOVQ R10, const_sharedHint(R12)
+
+gaps:
+	MOVQ    stream_gaps(BX), R13
+	MOVQ    DX, const_gapsNext(R13)
+	MOVQ    R10, const_gapsHighest(R13)
+	SHLQ    $5, SI
+	MOVQ    (core_candidates+candidate_time)(R11)(SI*1), R14
+	MOVQ    const_gapsNow(R13), R15
+	CMPQ    R14, R15
+	CMOVQLT R15, R14
+	MOVQ    R14, const_gapsNow(R13)
+
+	MOVQ stream_node(BX), R13
+	CMPQ node_verified(R13), R10
+	JCC  verified
+	MOVQ R10, node_verified(R13)
+	MOVQ node_known(R13), R13
+	MOVQ R10, const_knownHighest(R13)
+
+verified:
+	INCQ CX
+	CMPQ CX, core_nRuns(R11)
+	JNE  run
+	MOVQ DI, far+8(FP)
+	RET
+
+distant:
+	MOVL core_runs(R11)(CX*4), R14
+	MOVL R14, core_far(R11)(DI*4)
+	INCQ DI
+	JMP  gaps

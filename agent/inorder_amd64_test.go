@@ -194,3 +194,119 @@ func TestLayDownInOrderTwice(t *testing.T) {
 		t.Errorf("%d batches to their end, %d not", whole, stopped)
 	}
 }
+
+// TestSettleInOrderTwice takes batches of many sizes through two cores that differ in who settles them: assembly or Go.
+func TestSettleInOrderTwice(t *testing.T) {
+	r := rand.New(rand.NewPCG(13, 14))
+	engine := pipelineEngines(t)[0]
+	a, b := newPipeline(t, engine, testBatches), newPipeline(t, engine, testBatches)
+	far := 0
+	for pass := range 20 {
+		if pass > 0 {
+			a.restart(t)
+			b.restart(t)
+		}
+		inOrder := 0
+		for !a.over() {
+			size := min(1+r.IntN(BatchSize), (len(a.records)-a.next)/bpfRecord)
+			if r.IntN(4) == 0 { // to turn after turn of the streams, and back
+				size = min(size, pipelineStreams)
+			}
+			cores := [...]*core{a.core, b.core}
+			for i, p := range [...]*pipeline{a, b} {
+				c := cores[i]
+				batch := p.handOffSome(0, size)
+				n := c.lookUp(batch, false)
+				good := c.engine.Open(c.ops[:n])
+				if good != size {
+					t.Fatalf("%d of %d tags are right", good, size)
+				}
+				if !c.inOrder { // the first frames of all streams
+					if _, err := c.commit(n, good, false); err != nil {
+						t.Fatal(err)
+					}
+				} else {
+					var err error
+					if c.draft, err = c.out.Begin(n, c.candidates[n-1].time); err != nil {
+						t.Fatal(err)
+					}
+					if done := c.layDown(n); done != n {
+						t.Fatalf("%d of %d plaintexts are well-formed", done, n)
+					}
+					if i == 0 {
+						far += settleFar(c)
+						inOrder++
+					} else {
+						c.settleInOrderPlain()
+					}
+					c.nRuns = 0
+				}
+			}
+			x, y := settledState(a.rig), settledState(b.rig)
+			for i, p := range [...]*pipeline{a, b} {
+				// First of all: what is being written keeps the ring from being closed.
+				if err := cores[i].publish(size); err != nil {
+					t.Fatal(err)
+				}
+				cores[i].wake()
+				if got := p.drain(t); len(got) != size {
+					t.Fatalf("%d samples of %d came out", len(got), size)
+				}
+			}
+			if !slices.Equal(x.touched, y.touched) || !slices.Equal(x.newest, y.newest) {
+				t.Fatalf("streams %v, newest %v, want %v, %v", x.touched, x.newest, y.touched, y.newest)
+			}
+			for i := range x.streams {
+				if x.streams[i] != y.streams[i] {
+					t.Fatalf("stream %d: %+v, want %+v", i, x.streams[i], y.streams[i])
+				}
+			}
+		}
+		if inOrder < testBatches {
+			t.Fatalf("%d batches were in order", inOrder)
+		}
+	}
+	if far < 100 {
+		t.Errorf("%d runs left the word of their window", far)
+	}
+}
+
+// settled is what settling leaves behind.
+type settled struct {
+	touched, newest []uint32
+	streams         []settledStream
+}
+
+type settledStream struct {
+	streamView
+	lane   lane
+	frames uint64
+	now    int64
+}
+
+func settledState(r *rig) settled {
+	x := settled{touched: slices.Clone(r.core.touched), newest: slices.Clone(r.core.newest)}
+	for i, v := range r.view() {
+		s := r.core.streams[i]
+		l := *s.lane
+		y := settledStream{streamView: v, now: s.gaps.Now()}
+		if l.live != nil {
+			y.frames = l.live.frames
+		}
+		l.key, l.stream, l.live = nil, nil, nil
+		y.lane = l
+		x.streams = append(x.streams, y)
+	}
+	return x
+}
+
+// settleFar settles a batch in order and returns how many runs left the word of their window.
+func settleFar(c *core) (far int) {
+	for _, slot := range c.runs[:c.nRuns] {
+		if l := &c.lanes[slot]; (l.ahead>>16-1)>>5 != l.stream.window.Highest()>>5 {
+			far++
+		}
+	}
+	c.settleInOrder()
+	return far
+}

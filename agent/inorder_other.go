@@ -18,5 +18,7 @@ func layDownInOrder(span *ring.Span, candidates []candidate, text []spdu.TextFD,
 	return layDownInOrderPlain(span, candidates, text, padding)
 }
 
+func (c *core) settleInOrder() { c.settleInOrderPlain() }
+
 // fetchesAhead says that layDownInOrder asks for the places of the next batch.
 const fetchesAhead = false

@@ -10,7 +10,7 @@ import (
 	"github.com/cellward/cellward/loader"
 )
 
-// The two loops over a batch that is in order, step by step. On amd64 they are in assembly (inorder_amd64.s), with half the
+// The loops over a batch that is in order, step by step. On amd64 they are in assembly (inorder_amd64.s), with half the
 // instructions; a test compares the two.
 
 // maxRecord is how long a record is at most that carries a sample on CAN FD.
@@ -67,4 +67,24 @@ func layDownInOrderPlain(span *ring.Span, candidates []candidate, text []spdu.Te
 		s.PutBody((*ring.BodyRoom)(t[spdu.TextFrontFD+spdu.SourceTimeSize:]), length)
 	}
 	return span.N
+}
+
+// settleInOrderPlain does for each run what settle does, and notes that the batch has samples of its stream, and the newest of them.
+func (c *core) settleInOrderPlain() {
+	lanes, candidates, runs := c.lanes, &c.candidates, c.runs[:c.nRuns]
+	c.touched, c.newest = c.touched[:len(runs)], c.newest[:len(runs)]
+	for i, slot := range runs {
+		l := &lanes[slot]
+		s, ahead := l.stream, l.ahead>>16
+		p, n, last := s.shared, ahead-l.next, ahead-1
+		c.touched[i], c.newest[i] = slot, l.newest
+		l.next, l.seen, l.samples = ahead, 0, uint32(n)
+		p.Committed.Store(p.Committed.Load() + n)
+		s.window.CommitRun(last)
+		p.HighestHint.Store(last)
+		// The frames of a batch in order come in the order of their times.
+		s.gaps.Run(last, candidates[l.newest&(BatchSize-1)].time)
+		s.node.verifiedUpTo(last)
+		l.live.frames += n
+	}
 }

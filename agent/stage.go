@@ -245,16 +245,18 @@ func (c *core) job(x *candidate) job {
 // publish shows the samples that commit has laid down to every reader.
 func (c *core) publish(samples int) (err error) {
 	if c.draft.Open() {
-		lanes, touched := c.lanes, c.touched
-		newest := c.newest[:len(touched)]
-		for i, slot := range touched {
-			newest[i] = lanes[slot].newest
+		if len(c.newest) != len(c.touched) { // else the batch was in order
+			lanes, touched := c.lanes, c.touched
+			c.newest = c.newest[:len(touched)]
+			for i, slot := range touched {
+				c.newest[i] = lanes[slot].newest
+			}
 		}
 		if c.waited {
 			c.waited = false
 			c.out.Restamp(&c.draft, samples)
 		}
-		err = c.out.End(&c.draft, samples, newest)
+		err = c.out.End(&c.draft, samples, c.newest)
 	}
 	// After the tail was stored: a crash before this counts as lost what may just have come out, and never the other way.
 	// Before anybody is woken, which takes longer and may hand the CPU over.
@@ -267,6 +269,6 @@ func (c *core) publish(samples int) (err error) {
 		}
 		l.samples, l.touched = 0, false
 	}
-	c.touched = c.touched[:0]
+	c.touched, c.newest = c.touched[:0], c.newest[:0]
 	return err
 }
