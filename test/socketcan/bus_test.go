@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -114,12 +116,29 @@ func sealed(id uint32, counter uint64) *loader.CANFrame {
 // settled waits until the filter has judged n frames.
 func settled(t *testing.T, b *loader.Bus, n int) loader.Counts {
 	t.Helper()
-	eventually(t, fmt.Sprintf("%d verdicts", n), func() bool { return judged(b) >= n })
+	for begun := time.Now(); judged(b) < n; time.Sleep(5 * time.Millisecond) {
+		if time.Since(begun) > patience {
+			t.Fatalf("still not %d verdicts but %d; by processor, packets and how many were dropped unseen: %v", n, judged(b), softnet())
+		}
+	}
 	c := b.FilterCounts()
 	if got := judged(b); got != n {
 		t.Errorf("%d verdicts, want %d", got, n)
 	}
 	return c
+}
+
+// softnet returns what the kernel's queues of received packets say of themselves: the first two numbers of each processor's line
+// (net/core/net-procfs.c).
+func softnet() (lines []string) {
+	text, err := os.ReadFile("/proc/net/softnet_stat")
+	if err != nil {
+		return []string{err.Error()}
+	}
+	for line := range strings.Lines(string(text)) {
+		lines = append(lines, strings.Join(strings.Fields(line)[:2], " "))
+	}
+	return lines
 }
 
 func judged(b *loader.Bus) (n int) {

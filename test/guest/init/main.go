@@ -44,6 +44,9 @@ func run() error {
 	if err := mountAll(); err != nil {
 		return err
 	}
+	if err := makeRoom(); err != nil {
+		return err
+	}
 	text, err := os.ReadFile(wire.JobPath)
 	if err != nil {
 		return fmt.Errorf("read job: %w", err)
