@@ -24,7 +24,6 @@ import (
 	"github.com/cellward/cellward/agent/ring"
 	"github.com/cellward/cellward/agent/station"
 	"github.com/cellward/cellward/agent/vault"
-	"github.com/cellward/cellward/loader"
 )
 
 // Names in the state folder.
@@ -455,28 +454,6 @@ func (m *monitor) status() (e Events, f Fault) {
 	}
 	f.State, f.Faults = m.now.machine.State().String(), m.now.machine.Views()
 	return e, f
-}
-
-// tellCounts notes what the filters have refused since the last look. The counters outlive the agent, so the first look at an
-// interface only takes note. mu is held.
-func (a *Agent) tellCounts() {
-	now := a.now()
-	for _, b := range a.buses {
-		counts := b.FilterCounts()
-		last, known := a.counted[b]
-		if a.counted == nil {
-			a.counted = make(map[*loader.Bus]loader.Counts)
-		}
-		a.counted[b] = counts
-		if !known {
-			continue
-		}
-		for v := range counts {
-			if added := counts[v] - last[v]; added != 0 && Refusing(loader.Verdict(v)) {
-				a.core.tell(event.Note{Kind: event.OfVerdict(loader.Verdict(v)), Subject: event.Bus(uint8(b.Slot())), Count: added, Time: now})
-			}
-		}
-	}
 }
 
 // watch begins to turn notes into events. The function that it returns ends that.
