@@ -274,7 +274,7 @@ func (s *Set) addRefused(path string) error {
 			return nil
 		}
 		return takeCount(m, slot, value, func() {
-			for _, v := range refusedVerdicts() {
+			for _, v := range StreamVerdicts() {
 				s.refused.entries[slot].Add(v, r.Load(v))
 			}
 		})

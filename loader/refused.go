@@ -17,8 +17,8 @@ type StreamRefused struct {
 // numRefused is the number of verdicts that [StreamRefused] has.
 const numRefused = 9
 
-// refusedVerdicts are they, in the order of its counters.
-func refusedVerdicts() [numRefused]Verdict {
+// StreamVerdicts are they, in the order of its counters.
+func StreamVerdicts() [numRefused]Verdict {
 	return [numRefused]Verdict{PlaintextOnProtected, Malformed, WrongKind, UnknownEpoch, CounterRange, TooOld, Replay, RingFull, ControlFull}
 }
 
@@ -80,7 +80,7 @@ func (c *StreamCounts) Total() (sum uint64) {
 
 // addTo adds each counter to sum.
 func (r *StreamRefused) addTo(sum *StreamCounts) {
-	for i, v := range refusedVerdicts() {
+	for i, v := range StreamVerdicts() {
 		sum[v] += r.count[i].Load()
 	}
 }
