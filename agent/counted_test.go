@@ -146,6 +146,28 @@ func TestCountedOnce(t *testing.T) {
 	})
 }
 
+// TestCountedAfterOlderAgent goes on from an agent that has counted for buses alone. What has come since is told, of the bus up to here and of
+// the stream from here on.
+func TestCountedAfterOlderAgent(t *testing.T) {
+	r := newRig(t)
+	r.told()
+	s, st := newSieve(), r.core.streams[1]
+	s.refuse(st, loader.Shed, 5)() // known to it
+	state := takeover.State{Counted: []takeover.BusCounts{{Slot: uint32(st.Interface.Index), Counts: slices.Clone(s.buses[st.Interface.Index][:])}}}
+	s.buses[st.Interface.Index][loader.Replay] += 3
+	s.refuse(st, loader.Shed, 2)()
+	x := newCounted(s.of)
+	x.inherit(r.core, &state)
+	s.refuse(st, loader.Replay, 4)()
+	x.look(sieveBus{s, uint32(st.Interface.Index)}, r.now, r.core)
+	got := make(map[toldKey]uint64)
+	r.toldCounts(got)
+	bus := event.Bus(st.Interface.Index)
+	if want := map[toldKey]uint64{{event.Stream(st.Slot), kind.Replay}: 4, {bus, kind.Replay}: 3, {bus, kind.Shed}: 2}; !maps.Equal(got, want) {
+		t.Errorf("told %v, want %v", got, want)
+	}
+}
+
 // TestCountedFirstLook has frames come in while the first look takes note: they are in one event at most, and of their stream.
 func TestCountedFirstLook(t *testing.T) {
 	r := newRig(t)

@@ -78,6 +78,39 @@ func (l *lab) openAs(t testing.TB, own *layout) {
 	l.bus = must[[]*Bus](t)(l.set.Attach(l.options()))[0]
 }
 
+// TestMigrateWithoutRefused goes on from pins of a layout that has not counted what it refused by stream: it is counted from here on, and
+// the bus's counts are all there.
+func TestMigrateWithoutRefused(t *testing.T) { eachHook(t, tMigrateWithoutRefused) }
+
+func tMigrateWithoutRefused(t *testing.T, kind string) {
+	l := newLab(t, kind)
+	l.set.MarkReady()
+	l.judged(t)
+	counted := l.bus.FilterCounts()
+	ok(t, l.set.Close())
+	ok(t, os.Remove(filepath.Join(l.root, mapsFolder, can.FilterMapStreamRefused)))
+	if _, err := open(Options{Root: l.root}, product(t), false); !errors.Is(err, ErrLayout) {
+		t.Fatalf("open without Migrate: %v", err)
+	}
+	l.openAs(t, product(t))
+	if l.set.Migrated() == nil || l.set.Fresh() {
+		t.Error("the set says of itself that it was not migrated")
+	}
+	if got := l.takeAll(t); len(got) != 0 {
+		t.Errorf("samples %v", got)
+	}
+	if got := l.bus.FilterCounts(); got != counted {
+		t.Errorf("counts %v, want %v", got, counted)
+	}
+	if got := l.set.StreamCounts(7); got != (StreamCounts{}) {
+		t.Errorf("the stream's counts are %v", got)
+	}
+	l.judged(t)
+	if got := l.set.StreamCounts(7); got.Total() != 4 || got[Replay] != 1 {
+		t.Errorf("the stream's counts are %v", got)
+	}
+}
+
 // samples sends n sealed samples with the next counters.
 func (l *lab) samples(t testing.TB, counter *uint64, n int) {
 	t.Helper()

@@ -13,7 +13,7 @@ import (
 )
 
 // Version is that of the messages. An agent refuses another one: then it is stopped and the new one started.
-const Version = 3
+const Version = 2
 
 // State brings the listening sockets of ring and control, and the connections of at most MaxFollowers readers.
 const (
@@ -102,8 +102,10 @@ type State struct {
 	Manager    string `cbor:"8,keyasint,omitempty"`
 	WatchdogUS uint64 `cbor:"9,keyasint,omitempty"`
 	// Counted and Refused are what the filters had counted for buses and for streams when events were last made of it.
-	Counted []BusCounts    `cbor:"10,keyasint"`
-	Refused []StreamCounts `cbor:"11,keyasint"`
+	Counted []BusCounts `cbor:"10,keyasint"`
+	// Refused may be absent: an agent of a layout without stream_refused does not have it, and none of that layout is a successor of
+	// one that does.
+	Refused []StreamCounts `cbor:"11,keyasint,omitempty"`
 }
 
 // Wipe overwrites the secrets.
