@@ -688,7 +688,7 @@ func (a *Agent) counts(b *loader.Bus) loader.Counts {
 func (a *Agent) stop() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.tellCounts()
+	a.tellCounts(true)
 	a.monitor.report(event.Record{Kind: kind.AgentStopped})
 	a.core.exact()
 	a.core.note()

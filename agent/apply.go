@@ -300,7 +300,7 @@ func (a *Agent) change(h *handover, saves *saver) (err error) {
 	}
 	// What was refused up to here is told as what it was, of streams that have ended, too, and under the documents that have them.
 	for _, b := range buses {
-		a.seen().look(b, a.now(), was, next)
+		a.seen().look(b, a.now(), false, was, next)
 	}
 	if h.observed != nil {
 		a.monitor.change(h.observed)
@@ -377,7 +377,7 @@ func (a *Agent) swapRing(producer *ring.Producer, readers *ring.Server) {
 // has known it.
 func (a *Agent) removeBus(b *loader.Bus, was *core) (err error) {
 	defer func() {
-		a.seen().look(b, a.now(), was)
+		a.seen().look(b, a.now(), true, was)
 		a.seen().forget(b.Slot())
 		delete(a.linked, b)
 		err = errors.Join(err, a.maps.Release(b))

@@ -12,8 +12,10 @@ import (
 // then for its bus, in counters that outlive the agent. It becomes an event of its stream, so that no flood on one identifier hides what is
 // done to another; of a bus only where no stream accounts for it, as for a frame that the kernel could not look into.
 //
-// For that the counts of a bus are read before those of its streams: whatever is in them is in its streams' by then. What the streams have
-// ahead of the bus, being counted a moment later or not for the bus yet, is owed until the bus has it too, and is told once.
+// For that the counts of a bus are read before those of its streams: whatever is in them is in its streams' by then, but for frames that a
+// processor which changes the order of stores shows on the bus an instant before. What the streams have ahead of the bus, being counted a
+// moment later or not for the bus yet, is owed until the bus has it too, and is told once. What the bus has ahead of its streams is told
+// when it was so at each of restLooks looks, of which an instant cannot have been the reason.
 type counted struct {
 	// of returns the counts of the stream in a slot of the pinned tables.
 	of func(slot int) loader.StreamCounts
@@ -22,10 +24,16 @@ type counted struct {
 	streams []loader.StreamCounts
 }
 
-// busCounted are the counts of a bus for which there is an event, or which were there before the first look.
+// restLooks is how many looks what no stream accounts for must last. They are 100 ms apart.
+const restLooks = 5
+
+// busCounted are the counts of a bus for which there is an event, or which were there before the first look. rest is the least of what no
+// stream accounted for at the last looks, and looks how many they were.
 type busCounted struct {
 	known  bool
 	counts loader.Counts
+	rest   loader.Counts
+	looks  [loader.NumVerdicts]uint8
 }
 
 // countedBus is what is looked at of a [loader.Bus].
@@ -39,8 +47,8 @@ func newCounted(of func(slot int) loader.StreamCounts) *counted {
 }
 
 // look notes what was refused on a bus since the last look. The first look only takes note. Streams are those of all cores, each told by
-// its own core; a slot that two of them have is told by the first.
-func (x *counted) look(b countedBus, now int64, cores ...*core) {
+// its own core; a slot that two of them have is told by the first. Behind the last look at a bus there is none to wait for.
+func (x *counted) look(b countedBus, now int64, last bool, cores ...*core) {
 	counts, at := b.FilterCounts(), &x.buses[b.Slot()]
 	if !at.known {
 		x.begin(b, cores...)
@@ -62,12 +70,34 @@ func (x *counted) look(b countedBus, now int64, cores ...*core) {
 		}
 	}
 	for v := range loader.Verdict(loader.NumVerdicts) {
-		// Less than was told is owed.
-		if rest := int64(counts[v] - at.counts[v]); rest > 0 && Refusing(v) {
-			coreOf(b, cores).tell(event.Note{Kind: event.OfVerdict(v), Subject: event.Bus(uint8(b.Slot())), Count: uint64(rest), Time: now})
-			at.counts[v] = counts[v]
+		if Refusing(v) {
+			if n := at.restOf(v, counts[v], last); n > 0 {
+				coreOf(b, cores).tell(event.Note{Kind: event.OfVerdict(v), Subject: event.Bus(uint8(b.Slot())), Count: n, Time: now})
+			}
 		}
 	}
+}
+
+// restOf returns how many frames of a verdict, of which the bus has counted so many, are to be told as the bus's.
+func (at *busCounted) restOf(v loader.Verdict, count uint64, last bool) (n uint64) {
+	rest := int64(count - at.counts[v])
+	if rest <= 0 { // less than was told is owed
+		at.looks[v] = 0
+		return 0
+	}
+	if at.looks[v] == 0 || uint64(rest) < at.rest[v] {
+		at.rest[v] = uint64(rest)
+	}
+	if at.looks[v]++; at.looks[v] < restLooks && !last {
+		return 0
+	}
+	n = at.rest[v]
+	if last {
+		n = uint64(rest)
+	}
+	at.counts[v] += n
+	at.looks[v] = 0
+	return n
 }
 
 // coreOf returns the first core that knows a bus.
@@ -156,11 +186,11 @@ func (x *counted) inherit(c *core, from *takeover.State) {
 	}
 }
 
-// tellCounts notes what the filters have refused since the last look. mu is held.
-func (a *Agent) tellCounts() {
+// tellCounts notes what the filters have refused since the last look; last says that this process does not look again. mu is held.
+func (a *Agent) tellCounts(last bool) {
 	now, x := a.now(), a.seen()
 	for _, b := range a.buses {
-		x.look(b, now, a.core)
+		x.look(b, now, last, a.core)
 	}
 }
 

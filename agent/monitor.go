@@ -331,7 +331,7 @@ func (m *monitor) turn(a *Agent) {
 		a.mu.Unlock()
 		return
 	}
-	a.tellCounts()
+	a.tellCounts(false)
 	a.mu.Unlock()
 	m.mu.Lock()
 	m.now.collector.Turn()
@@ -461,7 +461,7 @@ func (a *Agent) watch() (end func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	a.mu.Lock()
-	a.tellCounts() // the first look
+	a.tellCounts(false) // the first look
 	a.monitor.show(a)
 	a.mu.Unlock()
 	go func() {

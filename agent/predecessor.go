@@ -214,7 +214,7 @@ func (a *Agent) pass(b *baton, saves *saver) error {
 	if err != nil {
 		return err
 	}
-	a.tellCounts()
+	a.tellCounts(false)
 	state.Counted, state.Refused = a.seen().handOver(a.core)
 	faults, release := a.monitor.hold()
 	state.Faults = faults

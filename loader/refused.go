@@ -86,8 +86,8 @@ func (r *StreamRefused) addTo(sum *StreamCounts) {
 }
 
 // StreamCounts returns what the filters have refused of the stream in a slot, shed frames included. The counters are read one after
-// another, not at one instant. A frame is counted here before it is counted for its bus ([Bus.FilterCounts]), and no reader sees it the
-// other way round: what is in the bus's counts when they are read first is in the streams'.
+// another, not at one instant. A frame is counted here before it is counted for its bus ([Bus.FilterCounts]); a processor that may change the
+// order of stores, as arm64 may, shows it the other way round for an instant.
 func (s *Set) StreamCounts(slot int) (c StreamCounts) {
 	s.refused.entries[slot].addTo(&c)
 	c[Shed] = s.shed.entries[slot].Load()

@@ -152,18 +152,6 @@ static __always_inline bool cw_shed(void)
 	return used > limit && (bpf_get_prandom_u32() & (quarter - 1)) < used - limit;
 }
 
-/*
- * Counts a frame of a stream. CPUs share the counter, so the add is atomic, and none may see the bus's count,
- * which follows, without this one: the agent reads the bus's first, and takes what no stream accounts for as of
- * no stream. An atomic add whose result is used is a full barrier; any other may be none (STADD on arm64).
- */
-static __always_inline void cw_count_first(__u64 *counter)
-{
-	__u64 before = __sync_fetch_and_add(counter, 1);
-
-	asm volatile("" : : "r"(before));
-}
-
 /* Where a PDU came from, as the hook saw it. */
 struct cw_origin {
 	__u32 can_id;
@@ -216,7 +204,7 @@ static __always_inline enum cw_verdict cw_submit_64(enum cw_verdict verdict, con
 		__u64 *shed = bpf_map_lookup_elem(&stream_shed, &slot);
 
 		if (shed)
-			cw_count_first(shed);
+			__sync_fetch_and_add(shed, 1);
 		return CW_SHED;
 	}
 	record = bpf_ringbuf_reserve(&candidates, sizeof(*record), 0);
@@ -229,7 +217,8 @@ static __always_inline enum cw_verdict cw_submit_64(enum cw_verdict verdict, con
 
 /*
  * Counts the verdict for the stream that the frame came in on, if it is one that refuses; cw_submit_64() has
- * counted what was shed. It comes before cw_count().
+ * counted what was shed. It comes before cw_count(). CPUs share the counter, so the add is atomic; it is no
+ * barrier, as one with a result would be, which arm64 compiles from 5.18 on only: the agent allows for that.
  */
 static __always_inline void cw_count_refused(const struct cw_stream *stream, enum cw_verdict verdict)
 {
@@ -240,7 +229,7 @@ static __always_inline void cw_count_refused(const struct cw_stream *stream, enu
 		return;
 	refused = bpf_map_lookup_elem(&stream_refused, &slot);
 	if (refused)
-		cw_count_first(&refused[index]);
+		__sync_fetch_and_add(&refused[index], 1);
 }
 
 /*
