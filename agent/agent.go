@@ -114,7 +114,7 @@ type Agent struct {
 	poller *loader.Poller
 
 	// counted and linked are what the filters had counted, and how the buses were, at the last look; mu guards them.
-	counted map[*loader.Bus]loader.Counts
+	counted *counted
 	linked  map[*loader.Bus]LinkStatus
 	// watched ends what watch has begun.
 	watched func()
@@ -688,7 +688,7 @@ func (a *Agent) counts(b *loader.Bus) loader.Counts {
 func (a *Agent) stop() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.tellCounts()
+	a.tellCounts(true)
 	a.monitor.report(event.Record{Kind: kind.AgentStopped})
 	a.core.exact()
 	a.core.note()

@@ -245,11 +245,17 @@ func (a *Agent) change(h *handover, saves *saver) (err error) {
 	if err != nil {
 		return fmt.Errorf("lay out new streams: %w", err)
 	}
+	was := a.core
 	kept, removed := a.partBuses(h.set)
 	buses := append(kept, h.added...)
 	poller, err := newPoller(buses)
 	if err != nil {
 		return err
+	}
+	for _, slot := range h.at.slots {
+		if !slices.Contains(a.at.slots, slot) {
+			a.seen().place(slot)
+		}
 	}
 	undo, err := a.setEntries(h)
 	if err != nil {
@@ -264,8 +270,6 @@ func (a *Agent) change(h *handover, saves *saver) (err error) {
 	}
 	// From here on nothing fails any more that could be taken back.
 	if h.observed != nil {
-		a.tellCounts()
-		a.monitor.change(h.observed)
 		next.notes = h.observed.table
 	}
 	ended, err := a.core.takeOver(next)
@@ -290,9 +294,16 @@ func (a *Agent) change(h *handover, saves *saver) (err error) {
 	}
 	for _, b := range removed {
 		a.links.drop(b)
-		if err := a.removeBus(b); err != nil {
+		if err := a.removeBus(b, was); err != nil {
 			a.log.Error("interface that the documents do not have could not be let go", "event", "open_failed", "interface", b.Name(), "error", err.Error())
 		}
+	}
+	// What was refused up to here is told as what it was, of streams that have ended, too, and under the documents that have them.
+	for _, b := range buses {
+		a.seen().look(b, a.now(), false, was, next)
+	}
+	if h.observed != nil {
+		a.monitor.change(h.observed)
 	}
 	a.wakeMu.Lock()
 	_ = a.poller.Close()
@@ -362,12 +373,17 @@ func (a *Agent) swapRing(producer *ring.Producer, readers *ring.Server) {
 	}
 }
 
-// removeBus takes the filter off an interface, gives what lies in its rings the verdicts that are due, and lets it go.
-func (a *Agent) removeBus(b *loader.Bus) error {
-	err := a.maps.Detach(b.Slot())
-	if err != nil {
-		// It goes on filtering, without a stream. The next start tries again.
-		return errors.Join(err, a.maps.Release(b))
+// removeBus takes the filter off an interface, gives what lies in its rings the verdicts that are due, and lets it go. was is the core that
+// has known it.
+func (a *Agent) removeBus(b *loader.Bus, was *core) (err error) {
+	defer func() {
+		a.seen().look(b, a.now(), true, was)
+		a.seen().forget(b.Slot())
+		delete(a.linked, b)
+		err = errors.Join(err, a.maps.Release(b))
+	}()
+	if err := a.maps.Detach(b.Slot()); err != nil {
+		return err // it goes on filtering, without a stream; the next start tries again
 	}
 	var batch [BatchSize]loader.Record
 	for {
@@ -377,7 +393,7 @@ func (a *Agent) removeBus(b *loader.Bus) error {
 		}
 		b.Candidates().Release()
 		if err != nil {
-			return errors.Join(err, a.maps.Release(b))
+			return err
 		}
 		if n == 0 {
 			break
@@ -390,15 +406,12 @@ func (a *Agent) removeBus(b *loader.Bus) error {
 		}
 		b.Control().Release()
 		if err != nil {
-			return errors.Join(err, a.maps.Release(b))
+			return err
 		}
 		if n == 0 {
 			break
 		}
 	}
-	a.tellCounts()
-	delete(a.counted, b)
-	delete(a.linked, b)
 	a.log.Warn("interface is not filtered any more", "event", "interface_removed", "interface", b.Name(), "slot", b.Slot())
-	return a.maps.Release(b)
+	return nil
 }

@@ -47,11 +47,13 @@ type core struct {
 	engine  aead.Engine
 	tables  Tables
 	nodes   []*node
-	streams []*stream      // by position in the set and in the ring's stream table
-	bySlot  []*stream      // by slot of the pinned tables; nil where there is none
-	lanes   []lane         // likewise; zeros where there is none
-	paces   []*detect.Pace // those of streams
-	out     publisher
+	streams []*stream // by position in the set and in the ring's stream table
+	bySlot  []*stream // by slot of the pinned tables; nil where there is none
+	lanes   []lane    // likewise; zeros where there is none
+	// onBus are the streams by interface.
+	onBus [policy.MaxInterfaces + 1][]*stream
+	paces []*detect.Pace // those of streams
+	out   publisher
 	// state is what is saved; ceilings say how far it reaches.
 	state    *epoch.State
 	ceilings ceilings
@@ -124,6 +126,7 @@ func newCore(engine aead.Engine, set *policy.Set, at *placement, state *epoch.St
 	c.bySlot = make([]*stream, len(c.lanes))
 	for _, s := range c.streams {
 		c.bySlot[s.slot] = s
+		c.onBus[s.Interface.Index] = append(c.onBus[s.Interface.Index], s)
 	}
 	c.paces = make([]*detect.Pace, len(c.streams))
 	for _, s := range c.streams {

@@ -269,16 +269,7 @@ func (s *succession) run(ctx context.Context) (err error) {
 		b.Candidates().Resume()
 		b.Control().Resume()
 	}
-	a.counted = make(map[*loader.Bus]loader.Counts)
-	for _, b := range a.buses {
-		for _, x := range s.state.Counted {
-			if x.Slot == b.Slot() {
-				var c loader.Counts
-				copy(c[:], x.Counts)
-				a.counted[b] = c
-			}
-		}
-	}
+	a.seen().inherit(a.core, &s.state)
 	a.monitor.takeOver(s.station)
 	g := a.opts.Set.Binding.Gateway
 	gid, err := readersGroup(g.Ring)

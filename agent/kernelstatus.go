@@ -117,6 +117,8 @@ type KernelStream struct {
 	Committed  uint64 `json:"committed"`
 	Published  uint64 `json:"published"`
 	Shed       uint64 `json:"shed"`
+	// Refused is as in StreamStatus.
+	Refused map[string]uint64 `json:"refused"`
 }
 
 // What KernelInterface.State says.
@@ -176,6 +178,7 @@ func newKernelStatus(i *loader.Inspection, hooks []loader.Hook, hookErr error, b
 			Slot: s.Stream.Slot, Stream: s.Stream.StreamID, Node: s.Stream.Node, Interface: s.Key.Iface,
 			CANID: policy.CANID(s.Key.CANID).String(), Role: policy.Role(s.Stream.Role).String(), Source: name.source,
 			WindowSize: s.Stream.WindowSize, Highest: s.Highest, Committed: s.Committed, Published: s.Published, Shed: s.Shed,
+			Refused: refusedByName(&s.Refused),
 		})
 		for n := range k.Nodes {
 			if k.Nodes[n].Index == s.Stream.Node && name.node != "" {

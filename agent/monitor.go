@@ -24,7 +24,6 @@ import (
 	"github.com/cellward/cellward/agent/ring"
 	"github.com/cellward/cellward/agent/station"
 	"github.com/cellward/cellward/agent/vault"
-	"github.com/cellward/cellward/loader"
 )
 
 // Names in the state folder.
@@ -332,7 +331,7 @@ func (m *monitor) turn(a *Agent) {
 		a.mu.Unlock()
 		return
 	}
-	a.tellCounts()
+	a.tellCounts(false)
 	a.mu.Unlock()
 	m.mu.Lock()
 	m.now.collector.Turn()
@@ -457,34 +456,12 @@ func (m *monitor) status() (e Events, f Fault) {
 	return e, f
 }
 
-// tellCounts notes what the filters have refused since the last look. The counters outlive the agent, so the first look at an
-// interface only takes note. mu is held.
-func (a *Agent) tellCounts() {
-	now := a.now()
-	for _, b := range a.buses {
-		counts := b.FilterCounts()
-		last, known := a.counted[b]
-		if a.counted == nil {
-			a.counted = make(map[*loader.Bus]loader.Counts)
-		}
-		a.counted[b] = counts
-		if !known {
-			continue
-		}
-		for v := range counts {
-			if added := counts[v] - last[v]; added != 0 && Refusing(loader.Verdict(v)) {
-				a.core.tell(event.Note{Kind: event.OfVerdict(loader.Verdict(v)), Subject: event.Bus(uint8(b.Slot())), Count: added, Time: now})
-			}
-		}
-	}
-}
-
 // watch begins to turn notes into events. The function that it returns ends that.
 func (a *Agent) watch() (end func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	a.mu.Lock()
-	a.tellCounts() // the first look
+	a.tellCounts(false) // the first look
 	a.monitor.show(a)
 	a.mu.Unlock()
 	go func() {

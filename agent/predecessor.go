@@ -214,11 +214,8 @@ func (a *Agent) pass(b *baton, saves *saver) error {
 	if err != nil {
 		return err
 	}
-	a.tellCounts()
-	for _, x := range a.buses {
-		c := a.counted[x]
-		state.Counted = append(state.Counted, takeover.BusCounts{Slot: x.Slot(), Counts: c[:]})
-	}
+	a.tellCounts(false)
+	state.Counted, state.Refused = a.seen().handOver(a.core)
 	faults, release := a.monitor.hold()
 	state.Faults = faults
 	taken := false

@@ -84,6 +84,8 @@ type StreamStatus struct {
 	Deleted      uint64  `json:"deleted"`
 	Corrected    uint64  `json:"corrected"`
 	Shed         uint64  `json:"shed"`
+	// Refused is how many frames of the stream the filter has refused otherwise, by verdict, where there were any.
+	Refused map[string]uint64 `json:"refused"`
 	// Ceiling is the counter above which nothing takes effect before a higher one is durable.
 	Ceiling uint64 `json:"ceiling"`
 	// SampleAgeMS is the age of the newest sample in the ring; null where this agent has published none.
@@ -135,13 +137,14 @@ func (a *Agent) Status() Status {
 		}
 		s.Nodes = append(s.Nodes, ns)
 	}
-	shed := a.maps.StreamShed()
 	for _, t := range a.core.streams {
 		c, p := t.shared.Committed.Load(), t.shared.Published.Load()
+		refused := a.maps.StreamCounts(t.slot)
 		st := StreamStatus{
 			Stream: t.ID, Node: t.node.name, Role: t.Role.String(), Interface: t.Interface.Name, CANID: t.CANID.String(),
 			Source: t.Source, PeriodMS: float64(t.Period) / 1e6, Highest: t.window.Highest(), Committed: c, Published: p,
-			Lost: c - p, Missing: t.gaps.Missing(), Deleted: t.gaps.Deleted(), Corrected: t.gaps.Corrected(), Shed: shed[t.slot].Load(),
+			Lost: c - p, Missing: t.gaps.Missing(), Deleted: t.gaps.Deleted(), Corrected: t.gaps.Corrected(), Shed: refused[loader.Shed],
+			Refused: refusedByName(&refused),
 			Ceiling: a.core.ceilings.durable[t.Slot].Load(), SampleAgeMS: a.sampleAge(t, now),
 			LateParts: t.times.LateParts(now),
 		}
@@ -151,6 +154,17 @@ func (a *Agent) Status() Status {
 		s.Streams = append(s.Streams, st)
 	}
 	return s
+}
+
+// refusedByName names what was refused of a stream, but for what was shed.
+func refusedByName(c *loader.StreamCounts) map[string]uint64 {
+	all := make(map[string]uint64)
+	for v, n := range c {
+		if n > 0 && loader.Verdict(v) != loader.Shed {
+			all[loader.Verdict(v).String()] = n
+		}
+	}
+	return all
 }
 
 // Settled reports whether every candidate and every start record has been dealt with: each that the filter let through has

@@ -56,6 +56,7 @@ func (s *Set) ResetStream(slot int) {
 	w.Published.Store(0)
 	w.Committed.Store(0)
 	s.shed.entries[slot].Store(0)
+	s.refused.entries[slot].reset()
 }
 
 // Pinned lists the interface slots that have pins, in ascending order, whether or not this process has attached them.

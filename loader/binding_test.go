@@ -25,6 +25,7 @@ func TestSetRenew(t *testing.T) {
 	w := &s.Windows()[MaxStreams-1]
 	w.Words[5], w.HighestHint, w.Committed, w.Published = 1<<32|1, Word{9}, Word{8}, Word{7}
 	s.StreamShed()[3].Store(4)
+	s.StreamRefused()[3].Add(Replay, 5)
 	ok(t, s.Epochs()[MaxNodes-1].Publish(3, 5, 50))
 	s.Starts()[MaxNodes-1].Epoch(3).Reset(5)
 	s.Starts()[MaxNodes-1].Epoch(3).Put(Start{First: 60})
@@ -47,7 +48,7 @@ func TestSetRenew(t *testing.T) {
 		}
 	}
 	for i := range again.Windows() {
-		if again.Windows()[i] != (Window{}) || again.StreamShed()[i].Load() != 0 {
+		if again.Windows()[i] != (Window{}) || again.StreamShed()[i].Load() != 0 || again.StreamRefused()[i].Total() != 0 {
 			t.Fatalf("stream slot %d is not empty", i)
 		}
 	}

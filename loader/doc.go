@@ -5,13 +5,13 @@
 //
 // Everything that must outlive the process is pinned under one folder of a bpffs:
 //
-//	ROOT/maps/                 streams epochs windows starts agent_counters stream_shed meta
+//	ROOT/maps/                 streams epochs windows starts agent_counters stream_shed stream_refused meta
 //	ROOT/bus_SLOT/             candidates control filter_counters, and link (tcx) or hook (clsact)
 //
 // [Open] creates the shared maps, all or none, or opens those of an earlier run; those of another layout it migrates if it is asked
 // to ([Options]), and [OpenBeside] does so beside an agent that runs. Until the former rings are read there is also
 //
-//	ROOT/former_N/maps/        stream_shed meta
+//	ROOT/former_N/maps/        stream_shed stream_refused meta
 //	ROOT/former_N/bus_SLOT/    candidates control filter_counters
 //
 // and in the middle of it ROOT/beside, which is not in effect, or ROOT/next, which is. [Set.Attach] loads and

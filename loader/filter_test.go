@@ -211,10 +211,11 @@ func TestFilterVerdicts(t *testing.T) {
 	for _, tt := range tests {
 		covered[tt.want] = true
 		t.Run(tt.name, func(t *testing.T) {
-			windows := append([]Window(nil), f.windows[7:9]...)
+			windows, refused := append([]Window(nil), f.windows[7:9]...), f.refusedOf()
 			if got := f.judge(t, tt.protocol, tt.frame, tt.own); got != tt.want {
 				t.Errorf("verdict %s, want %s", got, tt.want)
 			}
+			f.wantRefused(t, refused, tt.protocol, tt.frame, tt.want)
 			want := map[Verdict]int{Candidate: 1}
 			if n := len(take(t, f.candidates)); n != want[tt.want] {
 				t.Errorf("%d candidate records, want %d", n, want[tt.want])
@@ -500,6 +501,10 @@ func TestFilterRingsFull(t *testing.T) {
 	if got := len(take(t, f.control)); got != 39 {
 		t.Errorf("%d control records, want 39", got)
 	}
+	refused := f.refusedOf()
+	if sample, start := refused[7], refused[8]; sample.Total() != 1 || sample[RingFull] != 1 || start.Total() != 6 || start[ControlFull] != 6 {
+		t.Errorf("streams count %v", refused)
+	}
 	if got := f.judgeFD(t, start); got != Control {
 		t.Errorf("after draining: verdict %s, want %s", got, Control)
 	}
@@ -544,26 +549,15 @@ func FuzzFilter(f *testing.F) {
 		if len(frame) == 0 || len(frame) > TUNMaxFrame || len(frame) < 40 && (protocol == 0x0800 || protocol == 0x86DD) {
 			t.Skip("a test run takes 1 to 2,060 bytes behind the header, and no IP packet without its header")
 		}
+		before := filter.refusedOf()
 		v := filter.judge(t, protocol, frame, own)
 		if v > ControlFull {
 			t.Fatalf("verdict %s is not the filter's", v)
 		}
-		claimed := protocol >= EthPCAN && protocol <= EthPCANXL && len(frame) >= 4
-		if claimed {
-			id := uint32(frame[0]) | uint32(frame[1])<<8 | uint32(frame[2])<<16 | uint32(frame[3])<<24
-			switch {
-			case protocol != EthPCANXL && id&CANEFFFlag != 0:
-				claimed = id&(CANEFFFlag|CANEFFMask) == idEFF
-			default:
-				claimed = id&CANSFFMask == idSample || id&CANSFFMask == idHeartbeat
-			}
-			if protocol == EthPCAN && id&CANERRFlag != 0 {
-				claimed = false
-			}
-		}
-		if v.Drops() != claimed {
+		if claimed := claimedBy(protocol, frame) >= 0; v.Drops() != claimed {
 			t.Fatalf("claimed by a stream: %v, verdict %s", claimed, v)
 		}
+		filter.wantRefused(t, before, protocol, frame, v)
 		candidates, control := take(t, filter.candidates), take(t, filter.control)
 		if len(candidates) != map[Verdict]int{Candidate: 1}[v] || len(control) != map[Verdict]int{Control: 1}[v] {
 			t.Fatalf("verdict %s with %d candidates and %d control records", v, len(candidates), len(control))
@@ -592,7 +586,9 @@ func TestFilterRandom(t *testing.T) {
 		if r.IntN(8) == 0 {
 			frame[r.IntN(len(frame))] ^= 1 << r.IntN(8)
 		}
+		before := f.refusedOf()
 		v := f.judge(t, EthPCANFD, frame, false)
+		f.wantRefused(t, before, EthPCANFD, frame, v)
 		seen[v]++
 		if n := len(take(t, f.candidates)) + len(take(t, f.control)); (n == 1) != (v == Candidate || v == Control) {
 			t.Fatalf("verdict %s with %d records", v, n)

@@ -27,7 +27,8 @@ const formerPrefix = "former_"
 // formerMaps are kept there: the rings, which may hold frames that nobody has read; what the filter has counted, which goes on until
 // the programs are exchanged; and what says whose they are.
 func formerMaps() []string {
-	return []string{can.FilterMapCandidates, can.FilterMapControl, can.FilterMapFilterCounters, can.FilterMapStreamShed, can.FilterMapMeta}
+	return []string{can.FilterMapCandidates, can.FilterMapControl, can.FilterMapFilterCounters, can.FilterMapStreamShed,
+		can.FilterMapStreamRefused, can.FilterMapMeta}
 }
 
 // formerFolders lists the folders of former sets, the oldest first.
@@ -201,6 +202,9 @@ func (s *Set) openFormer(name string, all []*FormerBus) ([]*FormerBus, error) {
 	if err := s.addShed(filepath.Join(root, mapsFolder, can.FilterMapStreamShed)); err != nil {
 		return all, err
 	}
+	if err := s.addRefused(filepath.Join(root, mapsFolder, can.FilterMapStreamRefused)); err != nil {
+		return all, err
+	}
 	slots, err := pinnedSlots(root)
 	if err != nil {
 		return all, err
@@ -258,6 +262,22 @@ func (s *Set) addShed(path string) error {
 			return nil
 		}
 		return takeCount(m, slot, value, func() { s.shed.entries[slot].Add(n) })
+	})
+}
+
+// addRefused adds what former programs have refused, by stream.
+func (s *Set) addRefused(path string) error {
+	return s.readFormer(can.FilterMapStreamRefused, path, func(m *ebpf.Map, plan *mapPlan, slot uint32, value []byte) error {
+		var r StreamRefused
+		plan.apply(bytesOf(&r), value)
+		if r.Total() == 0 || int(slot) >= len(s.refused.entries) {
+			return nil
+		}
+		return takeCount(m, slot, value, func() {
+			for _, v := range StreamVerdicts() {
+				s.refused.entries[slot].Add(v, r.Load(v))
+			}
+		})
 	})
 }
 

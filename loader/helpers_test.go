@@ -5,6 +5,7 @@ package loader
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -134,6 +135,7 @@ type testFilter struct {
 	counters []Counters
 
 	candidates, control *Ring
+	refused             []StreamRefused
 }
 
 const testIface = 3
@@ -155,17 +157,70 @@ func newTestFilter(t testing.TB, candidates, control int) *testFilter {
 	epochs := must[*table[EpochTable]](t)(mapTable[EpochTable](objects.Epochs))
 	windows := must[*table[Window]](t)(mapTable[Window](objects.Windows))
 	counters := must[*table[Counters]](t)(mapTable[Counters](objects.FilterCounters))
-	f.epochs, f.windows, f.counters = epochs.entries, windows.entries, counters.entries
+	refused := must[*table[StreamRefused]](t)(mapTable[StreamRefused](objects.StreamRefused))
+	f.epochs, f.windows, f.counters, f.refused = epochs.entries, windows.entries, counters.entries, refused.entries
 	f.candidates = must[*Ring](t)(NewRing(objects.Candidates))
 	f.control = must[*Ring](t)(NewRing(objects.Control))
 	t.Cleanup(func() {
 		epochs.close()
 		windows.close()
 		counters.close()
+		refused.close()
 		f.candidates.close()
 		f.control.close()
 	})
 	return f
+}
+
+// refusedOf returns what was refused of the fixture's streams, by slot.
+func (f *testFilter) refusedOf() map[int]StreamCounts {
+	all := make(map[int]StreamCounts)
+	for _, slot := range []int{7, 8, 9, MaxStreams - 1} {
+		var c StreamCounts
+		f.refused[slot].addTo(&c)
+		all[slot] = c
+	}
+	return all
+}
+
+// wantRefused wants the verdict on a frame counted for its stream, and nothing else, if it is one that refuses.
+func (f *testFilter) wantRefused(t rapid.TB, before map[int]StreamCounts, protocol uint16, frame []byte, v Verdict) {
+	t.Helper()
+	slot := claimedBy(protocol, frame)
+	want := before
+	if refusedIndex(v) >= 0 {
+		c := want[slot]
+		c[v]++
+		want[slot] = c
+	}
+	if got := f.refusedOf(); !maps.Equal(got, want) {
+		t.Fatalf("verdict %s on a frame of slot %d: streams count %v, want %v", v, slot, got, want)
+	}
+}
+
+// claimedBy returns the slot of the fixture's stream that claims a frame; -1: none does.
+func claimedBy(protocol uint16, frame []byte) int {
+	if protocol < EthPCAN || protocol > EthPCANXL || len(frame) < 4 {
+		return -1
+	}
+	id := binary.LittleEndian.Uint32(frame)
+	if protocol == EthPCAN && id&CANERRFlag != 0 {
+		return -1
+	}
+	if protocol != EthPCANXL && id&CANEFFFlag != 0 {
+		if id&(CANEFFFlag|CANEFFMask) == idEFF {
+			return MaxStreams - 1
+		}
+		return -1
+	}
+	switch id & CANSFFMask {
+	case idSample:
+		return 7
+	case idHeartbeat:
+		return 8
+	default:
+		return -1
+	}
 }
 
 func (f *testFilter) counts() (sum Counts) {

@@ -85,6 +85,7 @@ type PinnedStream struct {
 	Committed uint64
 	Published uint64
 	Shed      uint64
+	Refused   StreamCounts // without what was shed
 }
 
 // PinnedNode is a node's acceptable epochs.
@@ -482,6 +483,11 @@ func (i *inspector) readStreams() error {
 			if err := lookup(i.maps[can.FilterMapStreamShed], s.Slot, &p.Shed); err != nil {
 				return err
 			}
+			var r StreamRefused
+			if err := lookup(i.maps[can.FilterMapStreamRefused], s.Slot, &r); err != nil {
+				return err
+			}
+			r.addTo(&p.Refused)
 		}
 		i.Streams = append(i.Streams, p)
 	}

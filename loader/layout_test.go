@@ -45,6 +45,7 @@ func TestLayoutMatchesC(t *testing.T) {
 		key     StreamKey
 		meta    metaEntry
 		counter Counters
+		refused StreamRefused
 	)
 	type member struct {
 		offset, size uintptr
@@ -101,6 +102,7 @@ func TestLayoutMatchesC(t *testing.T) {
 			"created_ns":     {unsafe.Offsetof(meta.CreatedNS), 8},
 		}},
 		{"cw_counters", unsafe.Sizeof(counter), nil},
+		{"cw_stream_refused", unsafe.Sizeof(refused), nil},
 		// Records are read through accessors, so their places stand here as numbers.
 		{"cw_record_head", recordHead, map[string]member{
 			"time_ns": {0, 8}, "slot": {8, 4}, "can_id": {12, 4}, "spdu_len": {16, 2}, "carrier": {18, 1},
@@ -141,7 +143,7 @@ func TestLayoutMatchesC(t *testing.T) {
 func TestLayoutCapacities(t *testing.T) {
 	maps := filterSpec(t).Maps
 	for name, want := range map[string]uint32{
-		can.FilterMapStreams: MaxStreams, can.FilterMapWindows: MaxStreams, can.FilterMapStreamShed: MaxStreams,
+		can.FilterMapStreams: MaxStreams, can.FilterMapWindows: MaxStreams, can.FilterMapStreamShed: MaxStreams, can.FilterMapStreamRefused: MaxStreams,
 		can.FilterMapEpochs: MaxNodes, can.FilterMapStarts: MaxNodes, can.FilterMapAgentCounters: MaxIfaces,
 		can.FilterMapMeta: 1, can.FilterMapCandidates: DefaultCandidates, can.FilterMapControl: DefaultControl,
 	} {
@@ -149,8 +151,8 @@ func TestLayoutCapacities(t *testing.T) {
 			t.Errorf("map %s has %d entries, want %d", name, got, want)
 		}
 	}
-	if got := len(sharedMaps()) + len(busMaps()); got != 10 {
-		t.Errorf("the loader knows %d maps, want 10", got)
+	if got := len(sharedMaps()) + len(busMaps()); got != 11 {
+		t.Errorf("the loader knows %d maps, want 11", got)
 	}
 	for name := range maps {
 		if name[0] != '.' && !contains(sharedMaps(), name) && !contains(busMaps(), name) {
@@ -189,6 +191,43 @@ func TestVerdictNames(t *testing.T) {
 	}
 	if got, want := Verdict(NumVerdicts).String(), fmt.Sprintf("verdict(%d)", NumVerdicts); got != want {
 		t.Errorf("unknown verdict is %q", got)
+	}
+}
+
+// The counters of a stream have the names of the verdicts that they count, and each such verdict has one: those by which the filter
+// refuses a frame on a protected identifier. stream_shed counts CW_SHED.
+func TestRefusedNames(t *testing.T) {
+	members := cStruct(t, filterSpec(t).Types, "cw_stream_refused").Members
+	names := make(map[string]uint32)
+	for _, m := range members {
+		if !isReserved(m.Name) {
+			names[m.Name] = m.Offset.Bytes()
+		}
+	}
+	var r StreamRefused
+	total := uint64(0)
+	for v := range Verdict(NumVerdicts) {
+		want := v >= PlaintextOnProtected && v <= ControlFull && v != Shed && v != Candidate && v != Control
+		at, found := names[v.String()]
+		if found != want {
+			t.Errorf("%s has a counter: %t", v, found)
+		}
+		if found {
+			total += uint64(v)
+			r.count[at/8].Store(uint64(v))
+		}
+	}
+	for v := range Verdict(NumVerdicts + 1) {
+		want := uint64(0)
+		if _, found := names[v.String()]; found {
+			want = uint64(v)
+		}
+		if got := r.Load(v); got != want {
+			t.Errorf("%s: %d, want %d", v, got, want)
+		}
+	}
+	if r.Total() != total {
+		t.Errorf("total %d, want %d", r.Total(), total)
 	}
 }
 

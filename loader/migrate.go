@@ -75,7 +75,7 @@ func planMigration(root string, own *layout, want metaEntry) (_ *migration, err 
 	for _, name := range sharedMaps() {
 		old, ok := m.old[filepath.Join(mapsFolder, name)]
 		if !ok {
-			if own.asBefore[name] == "" {
+			if own.asBefore[name] == "" && !slices.Contains(countMaps(), name) {
 				return nil, fmt.Errorf("map %s is missing, and nothing says that an empty one means what was before", name)
 			}
 			continue

@@ -26,7 +26,7 @@ import (
 func shiftedLayout(t testing.TB) *layout {
 	t.Helper()
 	spec := must[*ebpf.CollectionSpec](t)(loadFilter())
-	for _, name := range []string{can.FilterMapStreams, can.FilterMapWindows, can.FilterMapStreamShed, can.FilterMapEpochs, can.FilterMapStarts} {
+	for _, name := range []string{can.FilterMapStreams, can.FilterMapWindows, can.FilterMapStreamShed, can.FilterMapStreamRefused, can.FilterMapEpochs, can.FilterMapStarts} {
 		spec.Maps[name].MaxEntries *= 2
 	}
 	change(t, spec, can.FilterMapWindows, func(s *btf.Struct) {
@@ -76,6 +76,39 @@ func (l *lab) openAs(t testing.TB, own *layout) {
 	t.Helper()
 	l.set = must[*Set](t)(open(Options{Root: l.root, Migrate: true}, own, false))
 	l.bus = must[[]*Bus](t)(l.set.Attach(l.options()))[0]
+}
+
+// TestMigrateWithoutRefused goes on from pins of a layout that has not counted what it refused by stream: it is counted from here on, and
+// the bus's counts are all there.
+func TestMigrateWithoutRefused(t *testing.T) { eachHook(t, tMigrateWithoutRefused) }
+
+func tMigrateWithoutRefused(t *testing.T, kind string) {
+	l := newLab(t, kind)
+	l.set.MarkReady()
+	l.judged(t)
+	counted := l.bus.FilterCounts()
+	ok(t, l.set.Close())
+	ok(t, os.Remove(filepath.Join(l.root, mapsFolder, can.FilterMapStreamRefused)))
+	if _, err := open(Options{Root: l.root}, product(t), false); !errors.Is(err, ErrLayout) {
+		t.Fatalf("open without Migrate: %v", err)
+	}
+	l.openAs(t, product(t))
+	if l.set.Migrated() == nil || l.set.Fresh() {
+		t.Error("the set says of itself that it was not migrated")
+	}
+	if got := l.takeAll(t); len(got) != 0 {
+		t.Errorf("samples %v", got)
+	}
+	if got := l.bus.FilterCounts(); got != counted {
+		t.Errorf("counts %v, want %v", got, counted)
+	}
+	if got := l.set.StreamCounts(7); got != (StreamCounts{}) {
+		t.Errorf("the stream's counts are %v", got)
+	}
+	l.judged(t)
+	if got := l.set.StreamCounts(7); got.Total() != 4 || got[Replay] != 1 {
+		t.Errorf("the stream's counts are %v", got)
+	}
 }
 
 // samples sends n sealed samples with the next counters.
@@ -164,9 +197,15 @@ func tMigrate(t *testing.T, kind string) {
 	l.set.Windows()[7].Published.Store(11)
 	l.set.AgentCounters()[testIface].Add(BadTag, 4)
 	l.set.StreamShed()[7].Store(3)
+	l.set.StreamRefused()[7].Add(ControlFull, 5)
 	created := l.set.meta.entries[0].CreatedNS
 	counter := uint64(10001)
 	l.samples(t, &counter, 40)
+	l.judged(t) // counted for the stream in maps that will be the former ones
+	refused := l.set.StreamCounts(7)
+	if refused.Total() != 3+5+4 || refused[Replay] != 1 {
+		t.Errorf("the stream's counts are %v", refused)
+	}
 	counted := l.bus.FilterCounts()
 	ok(t, l.set.Close())
 	if _, err := open(Options{Root: l.root}, shiftedLayout(t), false); !errors.Is(err, ErrLayout) {
@@ -193,7 +232,10 @@ func tMigrate(t *testing.T, kind string) {
 		}
 		l.judged(t)
 		counted = l.bus.FilterCounts()
-		if l.set.StreamShed()[7].Load() != 3 || l.set.AgentCounters()[testIface].Load(BadTag) != 4 {
+		for _, v := range []Verdict{Replay, TooOld, CounterRange, UnknownEpoch} { // see judged
+			refused[v]++
+		}
+		if l.set.StreamCounts(7) != refused || l.set.AgentCounters()[testIface].Load(BadTag) != 4 {
 			t.Errorf("round %d: counts are lost", round)
 		}
 		w := &l.set.Windows()[7]

@@ -62,7 +62,7 @@ func isZero(b []byte) bool {
 // countMaps hold nothing but counts: nothing is decided by them, so that one that has no name any more is dropped and not a reason to
 // refuse, and a new one begins at 0.
 func countMaps() []string {
-	return []string{can.FilterMapAgentCounters, can.FilterMapFilterCounters, can.FilterMapStreamShed}
+	return []string{can.FilterMapAgentCounters, can.FilterMapFilterCounters, can.FilterMapStreamShed, can.FilterMapStreamRefused}
 }
 
 // growingArrays are the arrays in values that may be longer in another layout: their elements are told by their index alone, and a

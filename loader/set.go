@@ -46,7 +46,7 @@ type Options struct {
 func sharedMaps() []string {
 	return []string{
 		can.FilterMapStreams, can.FilterMapEpochs, can.FilterMapWindows, can.FilterMapStarts,
-		can.FilterMapAgentCounters, can.FilterMapStreamShed, can.FilterMapMeta,
+		can.FilterMapAgentCounters, can.FilterMapStreamShed, can.FilterMapStreamRefused, can.FilterMapMeta,
 	}
 }
 
@@ -74,6 +74,7 @@ type Set struct {
 	starts  *table[StartTable]
 	agent   *table[Counters]
 	shed    *table[atomic.Uint64]
+	refused *table[StreamRefused]
 	meta    *table[metaEntry]
 
 	closeOnce sync.Once
@@ -247,6 +248,7 @@ func (s *Set) mapTables() error {
 		into(&s.starts, s.maps[can.FilterMapStarts]),
 		into(&s.agent, s.maps[can.FilterMapAgentCounters]),
 		into(&s.shed, s.maps[can.FilterMapStreamShed]),
+		into(&s.refused, s.maps[can.FilterMapStreamRefused]),
 		into(&s.meta, s.maps[can.FilterMapMeta]),
 	)
 }
@@ -283,6 +285,9 @@ func (s *Set) AgentCounters() []Counters { return s.agent.entries }
 // StreamShed returns by stream slot how many frames the filters have shed. Only they write.
 func (s *Set) StreamShed() []atomic.Uint64 { return s.shed.entries }
 
+// StreamRefused returns by stream slot how many frames the filters have refused otherwise. Only they write.
+func (s *Set) StreamRefused() []StreamRefused { return s.refused.entries }
+
 // Streams returns the stream table.
 func (s *Set) Streams() StreamTable { return StreamTable{m: s.maps[can.FilterMapStreams]} }
 
@@ -295,7 +300,7 @@ func (s *Set) Close() error {
 			errs = append(errs, b.close())
 		}
 		errs = append(errs, s.epochs.close(), s.windows.close(), s.starts.close(), s.agent.close(),
-			s.shed.close(), s.meta.close())
+			s.shed.close(), s.refused.close(), s.meta.close())
 		for _, m := range s.maps {
 			errs = append(errs, m.Close())
 		}

@@ -36,7 +36,7 @@ func TestSetCreateAndReopen(t *testing.T) {
 		t.Error("Open found maps where none can be")
 	}
 	if got, want := pinNames(t, root), []string{
-		"maps/agent_counters", "maps/epochs", "maps/meta", "maps/starts", "maps/stream_shed", "maps/streams", "maps/windows",
+		"maps/agent_counters", "maps/epochs", "maps/meta", "maps/starts", "maps/stream_refused", "maps/stream_shed", "maps/streams", "maps/windows",
 	}; !slices.Equal(got, want) {
 		t.Errorf("pins %v, want %v", got, want)
 	}
@@ -89,6 +89,9 @@ func TestSetCreateAndReopen(t *testing.T) {
 	}
 	if len(second.StreamShed()) != MaxStreams {
 		t.Errorf("%d shed counters", len(second.StreamShed()))
+	}
+	if len(second.StreamRefused()) != MaxStreams {
+		t.Errorf("%d counters of refused frames", len(second.StreamRefused()))
 	}
 	ok(t, second.Streams().Delete(key))
 	if _, err := second.Streams().Get(key); !errors.Is(err, ebpf.ErrKeyNotExist) {

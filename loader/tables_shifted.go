@@ -26,7 +26,7 @@ func loadFilter() (*ebpf.CollectionSpec, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range []string{can.FilterMapStreams, can.FilterMapWindows, can.FilterMapStreamShed, can.FilterMapEpochs, can.FilterMapStarts} {
+	for _, name := range []string{can.FilterMapStreams, can.FilterMapWindows, can.FilterMapStreamShed, can.FilterMapStreamRefused, can.FilterMapEpochs, can.FilterMapStarts} {
 		spec.Maps[name].MaxEntries = MaxStreams
 	}
 	u64 := &btf.Int{Name: "__u64", Size: 8}

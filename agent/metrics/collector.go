@@ -173,6 +173,10 @@ func stream(m sender, t *agent.StreamStatus, uptimeS int64) {
 	m.send(streamDeleted, float64(t.Deleted), labels...)
 	m.send(streamCorrected, float64(t.Corrected), labels...)
 	m.send(streamShed, float64(t.Shed), labels...)
+	// All of them, so that nobody who can send frames makes a series.
+	for _, v := range loader.StreamVerdicts() {
+		m.send(streamRefused, float64(t.Refused[v.String()]), append(labels, v.String())...)
+	}
 	m.send(streamPeriod, t.PeriodMS/1e3, labels...)
 	if t.Source == "" {
 		return // heartbeats are not published

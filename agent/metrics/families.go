@@ -76,6 +76,7 @@ const (
 	streamDeleted
 	streamCorrected
 	streamShed
+	streamRefused
 	streamPeriod
 	streamCommitted
 	streamPublished
@@ -132,6 +133,7 @@ func families() []family {
 		streamDeleted:       {"stream_deleted_samples_total", "Samples that were reported as deleted.", counter, ofStream},
 		streamCorrected:     {"stream_deleted_corrected_total", "Samples that came after they were reported as deleted.", counter, ofStream},
 		streamShed:          {"stream_shed_frames_total", "Frames of the stream that the filter has shed because the candidate ring was filling.", counter, ofStream},
+		streamRefused:       {"stream_refused_frames_total", "Frames of the stream that the filter has refused otherwise, by its verdict.", counter, ofStream + " verdict"},
 		streamPeriod:        {"stream_period_seconds", "Period that the documents give the stream.", gauge, ofStream},
 		streamCommitted:     {"stream_committed_samples_total", "Samples committed to the replay window.", counter, ofStream},
 		streamPublished:     {"stream_published_samples_total", "Samples published in the ring.", counter, ofStream},

@@ -56,7 +56,7 @@ func state() agent.Status {
 		Streams: []agent.StreamStatus{
 			{Stream: 1, Node: "bmu", Role: "heartbeat", Interface: "can0", CANID: "7FF", PeriodMS: 1000, Highest: 5, Ceiling: 15},
 			{Stream: 2, Node: "bmu", Role: "sample", Interface: "can0", CANID: "102", Source: "pack_current", Sensitivity: "CRITICAL", SamplingRate: "2.5ms",
-				PeriodMS: 2.5, Highest: 50, Committed: 41, Published: 40, Lost: 1, Missing: 2, Deleted: 3, Corrected: 1, Shed: 8, Ceiling: 60, SampleAgeMS: &age},
+				PeriodMS: 2.5, Highest: 50, Committed: 41, Published: 40, Lost: 1, Missing: 2, Deleted: 3, Corrected: 1, Shed: 8, Refused: map[string]uint64{"replay": 12}, Ceiling: 60, SampleAgeMS: &age},
 			{Stream: 3, Node: "bmu", Role: "sample", Interface: "can0", CANID: "18FF50E5", Source: "soc", PeriodMS: 100},
 		},
 	}
@@ -99,6 +99,9 @@ func TestExposition(t *testing.T) {
 		`cellward_stream_missing_samples` + stream + ` 2`,
 		`cellward_stream_deleted_samples_total` + stream + ` 3`,
 		`cellward_stream_ceiling` + stream + ` 60`,
+		`cellward_stream_shed_frames_total` + stream + ` 8`,
+		`cellward_stream_refused_frames_total` + strings.TrimSuffix(stream, "}") + `,verdict="replay"} 12`,
+		`cellward_stream_refused_frames_total` + strings.TrimSuffix(stream, "}") + `,verdict="too_old"} 0`,
 		`cellward_stream_sample_age_seconds` + stream + ` 2.5`,
 		`cellward_stream_sample_age_seconds{interface="can0",node="bmu",source="soc",stream="3"} 90`,
 		`cellward_stream_highest_verified{interface="can0",node="bmu",source="",stream="1"} 5`,
@@ -130,8 +133,14 @@ func TestExposition(t *testing.T) {
 		}
 	}
 	for v := range loader.NumVerdicts {
-		if n := strings.Count(text, fmt.Sprintf(`,verdict="%s"}`, loader.Verdict(v))); n != 1 {
+		if n := strings.Count(text, fmt.Sprintf(`{interface="can0",verdict="%s"}`, loader.Verdict(v))); n != 1 {
 			t.Errorf("verdict %s is in %d series", loader.Verdict(v), n)
+		}
+	}
+	// A series for each of them and each stream, whether or not there was such a frame.
+	for _, v := range loader.StreamVerdicts() {
+		if n := strings.Count(text, fmt.Sprintf(`",verdict="%s"} `, v)) - 1; n != 3 {
+			t.Errorf("verdict %s is in series of %d streams", v, n)
 		}
 	}
 	for _, word := range []string{"process_resident_memory_bytes ", "go_goroutines "} {

@@ -101,8 +101,11 @@ type State struct {
 	// Manager is where the service manager listens (NOTIFY_SOCKET), WatchdogUS within what time it wants to hear of the service.
 	Manager    string `cbor:"8,keyasint,omitempty"`
 	WatchdogUS uint64 `cbor:"9,keyasint,omitempty"`
-	// Counted are what the filters had counted when events were last made of it.
+	// Counted and Refused are what the filters had counted for buses and for streams when events were last made of it.
 	Counted []BusCounts `cbor:"10,keyasint"`
+	// Refused may be absent: an agent of a layout without stream_refused does not have it, and none of that layout is a successor of
+	// one that does.
+	Refused []StreamCounts `cbor:"11,keyasint,omitempty"`
 }
 
 // Wipe overwrites the secrets.
@@ -138,6 +141,12 @@ type Stream struct {
 type BusCounts struct {
 	Slot   uint32   `cbor:"1,keyasint"`
 	Counts []uint64 `cbor:"2,keyasint"` // by loader.Verdict; those of the layout that both have
+}
+
+// StreamCounts are verdicts of the filter on frames of a stream.
+type StreamCounts struct {
+	ID     uint32   `cbor:"1,keyasint"`
+	Counts []uint64 `cbor:"2,keyasint"` // by loader.Verdict, as far as the filter refuses by them
 }
 
 // ErrMessage says that a message is none, or not one that may come here.

@@ -51,6 +51,32 @@ static __always_inline const struct canfd_frame *cw_canfd_frame(struct __sk_buff
 }
 
 /*
+ * Judges a frame on a protected identifier, which ends in this program, and hands it over.
+ */
+static __always_inline enum cw_verdict cw_can_sealed(struct __sk_buff *skb, const __u32 off, const __u32 protocol,
+						     canid_t id, const struct cw_stream *stream)
+{
+	struct cw_origin origin = {.carrier = CW_CARRIER_CANFD};
+	const struct canfd_frame *frame;
+	enum cw_verdict verdict;
+
+	if (protocol != bpf_htons(ETH_P_CANFD) || (id & (CAN_RTR_FLAG | CAN_ERR_FLAG)) ||
+	    stream->carrier != CW_CARRIER_CANFD)
+		return CW_PLAINTEXT_ON_PROTECTED;
+	frame = cw_canfd_frame(skb, off, id);
+	if (!frame)
+		return CW_PLAINTEXT_ON_PROTECTED;
+	if (frame->len != 32 && frame->len != 48 && frame->len != 64)
+		return CW_PLAINTEXT_ON_PROTECTED;
+
+	origin.can_id = id;
+	origin.len = frame->len;
+	origin.flags = frame->flags;
+	verdict = cw_classify(stream, frame->data, frame->len, &origin.epoch);
+	return cw_submit_64(verdict, stream, &origin, frame->data);
+}
+
+/*
  * Judges one frame, whose first byte lies at offset off, and hands it over. protocol is the frame's, in
  * network byte order; own says that we sent it ourselves. Never writes to the frame.
  */
@@ -58,9 +84,7 @@ static __always_inline enum cw_verdict cw_can_judge(struct __sk_buff *skb, const
 						    bool own)
 {
 	struct cw_stream_key key = {.iface = cw_iface};
-	struct cw_origin origin = {.carrier = CW_CARRIER_CANFD};
 	const struct cw_stream *stream;
-	const struct canfd_frame *frame;
 	enum cw_verdict verdict;
 	canid_t id;
 
@@ -92,21 +116,10 @@ static __always_inline enum cw_verdict cw_can_judge(struct __sk_buff *skb, const
 	if (own)
 		return CW_OWN_ECHO;
 
-	/* From here on the identifier is protected, and the frame ends in this program. */
-	if (protocol != bpf_htons(ETH_P_CANFD) || (id & (CAN_RTR_FLAG | CAN_ERR_FLAG)) ||
-	    stream->carrier != CW_CARRIER_CANFD)
-		return CW_PLAINTEXT_ON_PROTECTED;
-	frame = cw_canfd_frame(skb, off, id);
-	if (!frame)
-		return CW_PLAINTEXT_ON_PROTECTED;
-	if (frame->len != 32 && frame->len != 48 && frame->len != 64)
-		return CW_PLAINTEXT_ON_PROTECTED;
-
-	origin.can_id = id;
-	origin.len = frame->len;
-	origin.flags = frame->flags;
-	verdict = cw_classify(stream, frame->data, frame->len, &origin.epoch);
-	return cw_submit_64(verdict, stream, &origin, frame->data);
+	/* From here on the identifier is protected. */
+	verdict = cw_can_sealed(skb, off, protocol, id, stream);
+	cw_count_refused(stream, verdict);
+	return verdict;
 }
 
 #endif /* CELLWARD_CAN_H */

@@ -135,6 +135,20 @@ type FilterCwStreamKey struct {
 	CanId uint32
 }
 
+type FilterCwStreamRefused struct {
+	_                    structs.HostLayout
+	PlaintextOnProtected uint64
+	Malformed            uint64
+	WrongKind            uint64
+	UnknownEpoch         uint64
+	CounterRange         uint64
+	TooOld               uint64
+	Replay               uint64
+	RingFull             uint64
+	ControlFull          uint64
+	Reserved             [7]uint64
+}
+
 type FilterCwVerdict uint32
 
 const (
@@ -194,6 +208,7 @@ const (
 	FilterMapFilterCounters = "filter_counters"
 	FilterMapMeta           = "meta"
 	FilterMapStarts         = "starts"
+	FilterMapStreamRefused  = "stream_refused"
 	FilterMapStreamShed     = "stream_shed"
 	FilterMapStreams        = "streams"
 	FilterMapWindows        = "windows"
@@ -262,6 +277,7 @@ type FilterMapSpecs struct {
 	FilterCounters *ebpf.MapSpec `ebpf:"filter_counters"`
 	Meta           *ebpf.MapSpec `ebpf:"meta"`
 	Starts         *ebpf.MapSpec `ebpf:"starts"`
+	StreamRefused  *ebpf.MapSpec `ebpf:"stream_refused"`
 	StreamShed     *ebpf.MapSpec `ebpf:"stream_shed"`
 	Streams        *ebpf.MapSpec `ebpf:"streams"`
 	Windows        *ebpf.MapSpec `ebpf:"windows"`
@@ -306,6 +322,7 @@ type FilterMaps struct {
 	FilterCounters *ebpf.Map `ebpf:"filter_counters"`
 	Meta           *ebpf.Map `ebpf:"meta"`
 	Starts         *ebpf.Map `ebpf:"starts"`
+	StreamRefused  *ebpf.Map `ebpf:"stream_refused"`
 	StreamShed     *ebpf.Map `ebpf:"stream_shed"`
 	Streams        *ebpf.Map `ebpf:"streams"`
 	Windows        *ebpf.Map `ebpf:"windows"`
@@ -320,6 +337,7 @@ func (m *FilterMaps) Close() error {
 		m.FilterCounters,
 		m.Meta,
 		m.Starts,
+		m.StreamRefused,
 		m.StreamShed,
 		m.Streams,
 		m.Windows,

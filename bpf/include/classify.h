@@ -216,6 +216,23 @@ static __always_inline enum cw_verdict cw_submit_64(enum cw_verdict verdict, con
 }
 
 /*
+ * Counts the verdict for the stream that the frame came in on, if it is one that refuses; cw_submit_64() has
+ * counted what was shed. It comes before cw_count(). CPUs share the counter, so the add is atomic; it is no
+ * barrier, as one with a result would be, which arm64 compiles from 5.18 on only: the agent allows for that.
+ */
+static __always_inline void cw_count_refused(const struct cw_stream *stream, enum cw_verdict verdict)
+{
+	__u32 slot = stream->slot, index = cw_refused_index(verdict);
+	__u64 *refused;
+
+	if (index >= CW_REFUSED)
+		return;
+	refused = bpf_map_lookup_elem(&stream_refused, &slot);
+	if (refused)
+		__sync_fetch_and_add(&refused[index], 1);
+}
+
+/*
  * Counts the verdict. The line belongs to this CPU, but the add is atomic all the same, for about 1 ns: with
  * PREEMPT_RT a softirq can be preempted by another on its CPU, and a lost count would be a frame without a
  * verdict.

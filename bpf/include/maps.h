@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * The maps. Shared by all program instances of a gateway: streams, epochs, windows, starts, agent_counters,
- * stream_shed, meta. One set per interface: candidates, control, filter_counters.
+ * stream_shed, stream_refused, meta. One set per interface: candidates, control, filter_counters.
  *
- * Who writes: the filter writes filter_counters, stream_shed and the two rings, none of which it decides by
- * (the rings' fill level apart, which shedding needs). Everything that it decides by is written by the agent,
- * so no frame can move the state that judges later frames. streams says so to the verifier by
+ * Who writes: the filter writes filter_counters, stream_shed, stream_refused and the two rings, none of which it
+ * decides by (the rings' fill level apart, which shedding needs). Everything that it decides by is written by
+ * the agent, so no frame can move the state that judges later frames. streams says so to the verifier by
  * BPF_F_RDONLY_PROG; the mapped arrays cannot, because the kernel refuses a writable mapping of such a map.
  */
 #ifndef CELLWARD_MAPS_H
@@ -69,6 +69,15 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } stream_shed SEC(".maps");
+
+/* By stream slot: frames refused otherwise. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, CW_MAX_STREAMS);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct cw_stream_refused);
+} stream_refused SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

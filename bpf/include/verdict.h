@@ -98,4 +98,43 @@ _Static_assert(sizeof(struct cw_counters) == CW_COUNTERS * sizeof(__u64), "one u
 _Static_assert(__builtin_offsetof(struct cw_counters, candidate) == CW_CANDIDATE * sizeof(__u64), "enum order");
 _Static_assert(__builtin_offsetof(struct cw_counters, not_durable) == CW_NOT_DURABLE * sizeof(__u64), "enum order");
 
+/*
+ * Of one stream: one u64 per verdict by which the filter refuses a frame of it, named as the enum. CW_SHED is
+ * not among them: stream_shed has it. Verdicts from CW_PLAINTEXT_ON_PROTECTED to CW_REPLAY are in the enum's
+ * order; see cw_refused_index(). 128 bytes: whole cache lines, and room for 7 more.
+ */
+#define CW_REFUSED 16
+
+struct cw_stream_refused {
+	__u64 plaintext_on_protected;
+	__u64 malformed;
+	__u64 wrong_kind;
+	__u64 unknown_epoch;
+	__u64 counter_range;
+	__u64 too_old;
+	__u64 replay;
+	__u64 ring_full;
+	__u64 control_full;
+	__u64 reserved[CW_REFUSED - 9];
+};
+
+#define CW_REFUSED_PLACE(name) (__builtin_offsetof(struct cw_stream_refused, name) / sizeof(__u64))
+
+_Static_assert(sizeof(struct cw_stream_refused) == CW_REFUSED * sizeof(__u64), "whole cache lines");
+_Static_assert(CW_REFUSED_PLACE(plaintext_on_protected) == 0, "the first");
+_Static_assert(CW_REFUSED_PLACE(unknown_epoch) == CW_UNKNOWN_EPOCH - CW_PLAINTEXT_ON_PROTECTED, "enum order");
+_Static_assert(CW_REFUSED_PLACE(replay) == CW_REPLAY - CW_PLAINTEXT_ON_PROTECTED, "enum order");
+
+/* Where a verdict is in struct cw_stream_refused; CW_REFUSED: it is not. */
+static __always_inline __u32 cw_refused_index(enum cw_verdict verdict)
+{
+	if (verdict >= CW_PLAINTEXT_ON_PROTECTED && verdict <= CW_REPLAY)
+		return verdict - CW_PLAINTEXT_ON_PROTECTED;
+	if (verdict == CW_RING_FULL)
+		return CW_REFUSED_PLACE(ring_full);
+	if (verdict == CW_CONTROL_FULL)
+		return CW_REFUSED_PLACE(control_full);
+	return CW_REFUSED;
+}
+
 #endif /* CELLWARD_VERDICT_H */

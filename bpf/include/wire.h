@@ -51,7 +51,7 @@ struct cw_stream_key {
 };
 
 struct cw_stream {
-	__u32 slot;	   /* dense index into windows and stream_shed */
+	__u32 slot;	   /* dense index into windows, stream_shed and stream_refused */
 	__u32 stream_id;   /* of the binding; goes into the associated data */
 	__u32 node;	   /* dense index into epochs and starts */
 	__u8 carrier;	   /* enum cw_carrier */

@@ -88,7 +88,7 @@ func TestStatusOfTheKernel(t *testing.T) {
 	for n, s := range k.Streams {
 		a := o.Streams[n]
 		if s.Stream != a.Stream || s.CANID != a.CANID || s.Role != a.Role || s.Source != a.Source || s.Highest != a.Highest ||
-			s.Committed != a.Committed || s.Published != a.Published || s.Shed != a.Shed {
+			s.Committed != a.Committed || s.Published != a.Published || s.Shed != a.Shed || !maps.Equal(s.Refused, a.Refused) {
 			t.Errorf("stream %+v, the agent says %+v", s, a)
 		}
 	}
@@ -111,6 +111,15 @@ func TestStatusOfTheKernel(t *testing.T) {
 	d := dead.Kernel.Interfaces[0]
 	if !d.Attached || d.Verdicts["plaintext_on_protected"] != i.Verdicts["plaintext_on_protected"]+5 || d.Verdicts["accepted"] != i.Verdicts["accepted"] {
 		t.Errorf("with the agent dead: %+v", d)
+	}
+	for n, s := range dead.Kernel.Streams {
+		want := maps.Clone(k.Streams[n].Refused)
+		if s.CANID == l.Binding().Nodes[0].Streams[0].CANID.String() {
+			want["plaintext_on_protected"] += 5
+		}
+		if !maps.Equal(s.Refused, want) {
+			t.Errorf("stream %d: refused %v, want %v", s.Stream, s.Refused, want)
+		}
 	}
 	text := string(cellward(t, t.Context(), "status", "--binding", l.BindingPath()))
 	for _, want := range []string{"agent   not running", "attached at " + hook + ", first", "plaintext_on_protected  5", "candidates ring", "heartbeat", "cell_voltage_array"} {

@@ -23,6 +23,7 @@ const (
 	TestrunMapFilterCounters = "filter_counters"
 	TestrunMapMeta           = "meta"
 	TestrunMapStarts         = "starts"
+	TestrunMapStreamRefused  = "stream_refused"
 	TestrunMapStreamShed     = "stream_shed"
 	TestrunMapStreams        = "streams"
 	TestrunMapWindows        = "windows"
@@ -87,6 +88,7 @@ type TestrunMapSpecs struct {
 	FilterCounters *ebpf.MapSpec `ebpf:"filter_counters"`
 	Meta           *ebpf.MapSpec `ebpf:"meta"`
 	Starts         *ebpf.MapSpec `ebpf:"starts"`
+	StreamRefused  *ebpf.MapSpec `ebpf:"stream_refused"`
 	StreamShed     *ebpf.MapSpec `ebpf:"stream_shed"`
 	Streams        *ebpf.MapSpec `ebpf:"streams"`
 	Windows        *ebpf.MapSpec `ebpf:"windows"`
@@ -127,6 +129,7 @@ type TestrunMaps struct {
 	FilterCounters *ebpf.Map `ebpf:"filter_counters"`
 	Meta           *ebpf.Map `ebpf:"meta"`
 	Starts         *ebpf.Map `ebpf:"starts"`
+	StreamRefused  *ebpf.Map `ebpf:"stream_refused"`
 	StreamShed     *ebpf.Map `ebpf:"stream_shed"`
 	Streams        *ebpf.Map `ebpf:"streams"`
 	Windows        *ebpf.Map `ebpf:"windows"`
@@ -141,6 +144,7 @@ func (m *TestrunMaps) Close() error {
 		m.FilterCounters,
 		m.Meta,
 		m.Starts,
+		m.StreamRefused,
 		m.StreamShed,
 		m.Streams,
 		m.Windows,
