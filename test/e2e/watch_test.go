@@ -123,7 +123,8 @@ func TestWatch(t *testing.T) {
 		time.Sleep(600 * time.Millisecond) // evidence counts by the second
 		return strings.Contains(x.screen(), "BMS SECURITY FAULT: inspect communication integrity and controller hardware\n")
 	})
-	x.shows("fault fault", ": plaintext_on_protected ", "more (cellward fault)", "!none yet")
+	// One identifier was forged, and nothing is said against the others.
+	x.shows("fault fault", "  "+l.Binding().Nodes[0].Streams[0].Source+": plaintext_on_protected ", "!more (cellward fault)", "!none yet")
 	if *updateScreens {
 		writeScreens(t, x)
 	}
