@@ -42,6 +42,43 @@ func (f *followed) count(k kind.Kind) (n uint64) {
 	return n
 }
 
+// follow starts `cellward events --follow` beside a running agent, and returns when it follows. end waits for its end, which is the agent's.
+func follow(t *testing.T, l *demo.Lab) (got *followed, end func()) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), program(), "events", "--follow", "-o", "json", "--socket", l.ControlSocket())
+	lines, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	got = new(followed)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for s := bufio.NewScanner(lines); s.Scan(); {
+			r, err := encode.ParseJSON(s.Bytes())
+			if err != nil {
+				t.Errorf("line %q: %v", s.Bytes(), err)
+				return
+			}
+			got.mu.Lock()
+			got.all = append(got.all, r)
+			got.mu.Unlock()
+		}
+	}()
+	// It follows once it has said hello to the agent, which nothing shows but an event.
+	until(t, "the follower", func() bool {
+		_, _ = exec.CommandContext(t.Context(), program(), "apply", "--socket", l.ControlSocket(), "--policy", l.Documents().Policy, "--binding", l.Documents().Binding).Output()
+		return got.count(kind.DocumentsApplied)+got.count(kind.DocumentsRefused) > 0
+	})
+	return got, func() {
+		<-ended
+		_ = cmd.Wait() // it may say that the agent is gone
+	}
+}
+
 // faultOf asks for the fault as an operator does.
 func faultOf(t *testing.T, l *demo.Lab, args ...string) (agent.Fault, error) {
 	t.Helper()
@@ -63,34 +100,7 @@ func TestEventsAndFault(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	follow := exec.CommandContext(t.Context(), program(), "events", "--follow", "-o", "json", "--socket", l.ControlSocket())
-	lines, err := follow.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := follow.Start(); err != nil {
-		t.Fatal(err)
-	}
-	var got followed
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for s := bufio.NewScanner(lines); s.Scan(); {
-			r, err := encode.ParseJSON(s.Bytes())
-			if err != nil {
-				t.Errorf("line %q: %v", s.Bytes(), err)
-				return
-			}
-			got.mu.Lock()
-			got.all = append(got.all, r)
-			got.mu.Unlock()
-		}
-	}()
-	// It follows once it has said hello to the agent, which nothing shows but an event.
-	until(t, "the follower", func() bool {
-		_, _ = exec.CommandContext(t.Context(), program(), "apply", "--socket", l.ControlSocket(), "--policy", l.Documents().Policy, "--binding", l.Documents().Binding).Output()
-		return got.count(kind.DocumentsApplied)+got.count(kind.DocumentsRefused) > 0
-	})
+	got, followerEnds := follow(t, l)
 
 	hooked := filepath.Join(t.TempDir(), "hooked")
 	hook := hookInto(t, l, hooked)
@@ -236,8 +246,7 @@ func TestEventsAndFault(t *testing.T) {
 	if said, err := verify(); err == nil {
 		t.Errorf("an altered log verifies: %s", said)
 	}
-	<-ended
-	_ = follow.Wait()
+	followerEnds()
 	_ = hook.Wait() // it ends with the agent that was killed
 }
 

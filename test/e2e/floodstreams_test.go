@@ -3,15 +3,12 @@
 package e2e
 
 import (
-	"bufio"
 	"encoding/json"
-	"os/exec"
 	"testing"
 	"time"
 
 	"github.com/cellward/cellward/agent/demo"
 	"github.com/cellward/cellward/agent/event"
-	"github.com/cellward/cellward/agent/event/encode"
 	"github.com/cellward/cellward/agent/event/kind"
 	"github.com/cellward/cellward/loader"
 )
@@ -27,38 +24,11 @@ func TestFloodAttackIsToldApart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	follow := exec.CommandContext(t.Context(), program(), "events", "--follow", "-o", "json", "--socket", l.ControlSocket())
-	lines, err := follow.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := follow.Start(); err != nil {
-		t.Fatal(err)
-	}
-	var got followed
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for s := bufio.NewScanner(lines); s.Scan(); {
-			r, err := encode.ParseJSON(s.Bytes())
-			if err != nil {
-				t.Errorf("line %q: %v", s.Bytes(), err)
-				return
-			}
-			got.mu.Lock()
-			got.all = append(got.all, r)
-			got.mu.Unlock()
-		}
-	}()
-	defer func() { // the agent's end is the follower's
+	got, followerEnds := follow(t, l)
+	defer func() {
 		gateway.Kill()
-		<-ended
-		_ = follow.Wait() // it may say that the agent is gone
+		followerEnds()
 	}()
-	until(t, "the follower", func() bool {
-		_, _ = exec.CommandContext(t.Context(), program(), "apply", "--socket", l.ControlSocket(), "--policy", l.Documents().Policy, "--binding", l.Documents().Binding).Output()
-		return got.count(kind.DocumentsApplied)+got.count(kind.DocumentsRefused) > 0
-	})
 
 	streams := l.Binding().Nodes[0].Streams
 	flooded, other := streams[0], streams[0]
