@@ -283,7 +283,7 @@ run:
 	MOVQ stream_shared(BX), R12
 	ADDQ R9, const_sharedCommitted(R12)
 
-	// CommitNear: sets the bits from behind the highest counter up to the last one.
+	// CommitRun within one word: sets the bits from behind the highest counter up to the last one.
 	MOVQ stream_window(BX), R13
 	MOVQ const_windowHighest(R13), R14
 	MOVQ R14, R15

@@ -196,16 +196,16 @@ func (w *Window) Follows(counter uint64) bool { return counter == w.highest+1 }
 // last. A word is stored once for all of its counters, and the lower word first.
 // Nothing is read from the words: above the highest there is nothing to know.
 func (w *Window) CommitRun(last uint64) {
-	if w.CommitNear(last) {
+	if w.commitNear(last) {
 		w.storeHint()
 	} else {
 		w.commitWords(last)
 	}
 }
 
-// CommitNear is CommitRun for a window without a hint and a run that stays in the word of the highest counter. For any other run it
-// does nothing and returns false. It is small enough to be put in place where it is called.
-func (w *Window) CommitNear(last uint64) bool {
+// commitNear is CommitRun, all but the hint, for a run that stays in the word of the highest counter. For any other run it does nothing and
+// returns false.
+func (w *Window) commitNear(last uint64) bool {
 	if (last^w.highest)>>bitsShift != 0 {
 		return false
 	}
