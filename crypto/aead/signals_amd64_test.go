@@ -10,8 +10,8 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -62,33 +62,25 @@ func TestSignalFrames(t *testing.T) {
 	for i, b := range inverted {
 		value[i] = ^b
 	}
-	var end uint32
-	tid, done := make(chan int), make(chan struct{})
-	leave := make(chan struct{})
+	// The collector sends signals too, which would be stored over this one.
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	sent, leave, done := make(chan int), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		tid <- unix.Gettid()
-		registers.HoldX(&value, &end)
-		done <- struct{}{}
+		sent <- registers.SignalX(&value, unix.Getpid(), unix.Gettid(), int(unix.SIGURG))
 		<-leave // the thread stays, and with it its signal stack
 	}()
-	thread := <-tid
-	// One signal may come before the value is in the register, and the next one stores over it; so several.
-	for range 20 {
-		if err := unix.Tgkill(unix.Getpid(), thread, unix.SIGURG); err != nil {
-			t.Fatal(err)
-		}
-		unix.Nanosleep(&unix.Timespec{Nsec: 1e6}, nil)
-	}
-	clear(value[:])
-	atomic.StoreUint32(&end, 1)
-	<-done
+	errno := <-sent
 	defer func() {
 		close(leave)
 		<-done
 	}()
+	if errno != 0 {
+		t.Fatal(unix.Errno(errno))
+	}
+	clear(value[:])
 	if n := copies(t, inverted); n == 0 {
 		t.Fatal("the signal has left nothing behind, so there is nothing to see here")
 	}

@@ -17,10 +17,12 @@ func DumpY(to *[16][32]byte)
 //go:noescape
 func DumpX(to *[16][16]byte)
 
-// HoldX has value in X15 until end is not 0, and clears the register. Nothing but a signal or the end of the process interrupts it.
+// SignalX sends a signal to the thread that calls it, whose ids it gets (tgkill(2)), while value is in X15, and clears the register. The
+// signal is delivered before the call returns, since a thread takes its own on its way out of the kernel. It waits for nothing: a
+// loop here could not be preempted, and the collector would wait for it with all other goroutines stopped.
 //
 //go:noescape
-func HoldX(value *[16]byte, end *uint32)
+func SignalX(value *[16]byte, process, thread, signal int) (errno int)
 
 // ClearZ sets the registers Z0 to Z31 to zero. The CPU must have AVX-512.
 func ClearZ()

@@ -127,16 +127,16 @@ TEXT ·ClearX(SB), NOSPLIT, $0-0
 	PXOR X15, X15
 	RET
 
-// func HoldX(value *[16]byte, end *uint32)
-TEXT ·HoldX(SB), NOSPLIT, $0-16
+// func SignalX(value *[16]byte, process int, thread int, signal int) (errno int)
+TEXT ·SignalX(SB), NOSPLIT, $0-40
 	MOVQ  value+0(FP), AX
-	MOVQ  end+8(FP), BX
+	MOVQ  process+8(FP), DI
+	MOVQ  thread+16(FP), SI
+	MOVQ  signal+24(FP), DX
 	MOVOU (AX), X15
-
-hold:
-	PAUSE
-	MOVL  (BX), CX
-	TESTL CX, CX
-	JEQ   hold
+	MOVQ  $234, AX            // tgkill(2), arch/x86/entry/syscalls/syscall_64.tbl
+	SYSCALL
 	PXOR  X15, X15
+	NEGQ  AX
+	MOVQ  AX, errno+32(FP)
 	RET
