@@ -55,6 +55,10 @@ enum {
 };
 
 enum {
+	BPF_RB_NO_WAKEUP = 1,
+};
+
+enum {
 	BPF_RB_AVAIL_DATA = 0,
 	BPF_RB_RING_SIZE = 1,
 	BPF_RB_CONS_POS = 2,
@@ -152,7 +156,17 @@ typedef __u32 canid_t;
 
 #define CANXL_PRIO_MASK CAN_SFF_MASK
 
+#define CAN_MAX_DLEN 8
 #define CANFD_MAX_DLEN 64
+
+struct can_frame {
+	canid_t can_id;
+	__u8 len;
+	__u8 __pad;
+	__u8 __res0;
+	__u8 len8_dlc;
+	__u8 data[CAN_MAX_DLEN] __attribute__((aligned(8)));
+};
 
 struct canfd_frame {
 	canid_t can_id;
@@ -163,6 +177,7 @@ struct canfd_frame {
 	__u8 data[CANFD_MAX_DLEN] __attribute__((aligned(8)));
 };
 
+#define CAN_MTU (sizeof(struct can_frame))
 #define CANFD_MTU (sizeof(struct canfd_frame))
 
 #endif /* __VMLINUX_H__ */

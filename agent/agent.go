@@ -455,7 +455,8 @@ func (a *Agent) serveControl(listener *net.UnixListener) error {
 		control.StatusPath: func() any { return a.Status() },
 		control.KeysPath:   func() any { return a.Keys() },
 		FaultPath:          func() any { _, f := a.monitor.status(); return f },
-	}, a.actions(), map[string]control.Stream{control.UpgradePath: a.takeSuccessor}, append(pages, control.Page{Path: EventsPath, Lines: a.monitor.follow.serve})...)
+	}, a.actions(), map[string]control.Stream{control.UpgradePath: a.takeSuccessor}, append(pages,
+		control.Page{Path: EventsPath, Lines: a.monitor.follow.serve}, control.Page{Path: FramesPath, Lines: a.monitor.writeFrames})...)
 	if err != nil {
 		return errors.Join(err, metrics.Close())
 	}

@@ -3,6 +3,8 @@
 package agent
 
 import (
+	"log/slog"
+
 	"github.com/cellward/cellward/agent/event"
 	"github.com/cellward/cellward/agent/takeover"
 	"github.com/cellward/cellward/loader"
@@ -16,9 +18,11 @@ import (
 // processor which changes the order of stores shows on the bus an instant before. What the streams have ahead of the bus, being counted a
 // moment later or not for the bus yet, is owed until the bus has it too, and is told once. What the bus has ahead of its streams is told
 // when it was so at each of restLooks looks, of which an instant cannot have been the reason.
+//
+// What the filter shows of refused frames goes into the events of what it has counted.
 type counted struct {
-	// of returns the counts of the stream in a slot of the pinned tables.
-	of func(slot int) loader.StreamCounts
+	tables countedTables
+	shown  shown
 	// buses are by interface slot, streams by slot of the pinned tables.
 	buses   [loader.MaxIfaces]busCounted
 	streams []loader.StreamCounts
@@ -40,10 +44,17 @@ type busCounted struct {
 type countedBus interface {
 	Slot() uint32
 	FilterCounts() loader.Counts
+	TakeRefused(to []loader.RefusedFrame) ([]loader.RefusedFrame, error)
 }
 
-func newCounted(of func(slot int) loader.StreamCounts) *counted {
-	return &counted{of: of, streams: make([]loader.StreamCounts, loader.MaxStreams)}
+// countedTables is what is looked at of a [loader.Set], by slot of the pinned tables.
+type countedTables interface {
+	StreamCounts(slot int) loader.StreamCounts
+	WantFrames(slot int, v loader.Verdict, until uint64)
+}
+
+func newCounted(tables countedTables, log *slog.Logger) *counted {
+	return &counted{tables: tables, shown: shown{log: log}, streams: make([]loader.StreamCounts, loader.MaxStreams)}
 }
 
 // look notes what was refused on a bus since the last look. The first look only takes note. Streams are those of all cores, each told by
@@ -57,18 +68,22 @@ func (x *counted) look(b countedBus, now int64, last bool, cores ...*core) {
 	if sameRefused(&counts, &at.counts) {
 		return // nothing has come, and nothing is owed
 	}
+	x.shown.take(b)
 	for _, c := range cores {
 		for _, s := range c.onBus[b.Slot()] {
-			sum := x.of(s.slot)
-			for v, n := range sum {
-				if added := n - x.streams[s.slot][v]; added != 0 {
-					c.tell(event.Note{Kind: event.OfVerdict(loader.Verdict(v)), Subject: event.Stream(s.Slot), Count: added, Time: now})
+			sum := x.tables.StreamCounts(s.slot)
+			for i, n := range sum {
+				if added := n - x.streams[s.slot][i]; added != 0 {
+					v := loader.Verdict(i)
+					c.tellRefused(s, v, added, x.shown.of(s, v), now)
 					at.counts[v] += added
+					x.want(s.slot, v, n)
 				}
 			}
 			x.streams[s.slot] = sum
 		}
 	}
+	x.shown.age(b.Slot())
 	for v := range loader.Verdict(loader.NumVerdicts) {
 		if Refusing(v) {
 			if n := at.restOf(v, counts[v], last); n > 0 {
@@ -124,19 +139,35 @@ func (x *counted) begin(b countedBus, cores ...*core) {
 		at.known, at.counts = true, counts
 		for _, c := range cores {
 			for _, s := range c.onBus[b.Slot()] {
-				sum := x.of(s.slot)
-				still = still && sum == x.streams[s.slot]
-				x.streams[s.slot] = sum
+				was := x.streams[s.slot]
+				x.place(s.slot)
+				still = still && was == x.streams[s.slot]
 			}
 		}
 		if still {
-			return
+			break
 		}
 	}
+	x.shown.drop(b) // that were refused before
 }
 
 // place takes note of a slot of the pinned tables that is about to be a stream's.
-func (x *counted) place(slot int) { x.streams[slot] = x.of(slot) }
+func (x *counted) place(slot int) {
+	x.streams[slot] = x.tables.StreamCounts(slot)
+	x.wantAll(slot)
+}
+
+// wantAll has the filter show the next frames of a stream, by each verdict.
+func (x *counted) wantAll(slot int) {
+	for v, n := range x.streams[slot] {
+		x.want(slot, loader.Verdict(v), n)
+	}
+}
+
+// want has the filter show the next frames of a stream that it refuses by a verdict, of which it has counted n.
+func (x *counted) want(slot int, v loader.Verdict, n uint64) {
+	x.tables.WantFrames(slot, v, n+framesPerLook)
+}
 
 // forget makes the next look at a bus the first.
 func (x *counted) forget(slot uint32) { x.buses[slot] = busCounted{} }
@@ -180,6 +211,7 @@ func (x *counted) inherit(c *core, from *takeover.State) {
 	for _, s := range c.streams {
 		if n, ok := byID[s.ID]; ok {
 			copy(x.streams[s.slot][:], n)
+			x.wantAll(s.slot)
 		} else {
 			x.place(s.slot)
 		}
@@ -197,7 +229,7 @@ func (a *Agent) tellCounts(last bool) {
 // seen returns what was counted up to the last look. mu is held.
 func (a *Agent) seen() *counted {
 	if a.counted == nil {
-		a.counted = newCounted(a.maps.StreamCounts)
+		a.counted = newCounted(a.maps, a.log)
 	}
 	return a.counted
 }

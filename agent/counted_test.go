@@ -4,8 +4,10 @@ package agent
 
 import (
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -15,24 +17,59 @@ import (
 	"github.com/cellward/cellward/agent/fault"
 	"github.com/cellward/cellward/agent/policy"
 	"github.com/cellward/cellward/agent/takeover"
+	"github.com/cellward/cellward/crypto/spdu"
 	"github.com/cellward/cellward/loader"
 )
 
-// sieve stands for the filters of two buses: the counters that they leave.
+// sieve stands for the filters of two buses: the counters that they leave, and the frames that they show.
 type sieve struct {
 	streams map[int]loader.StreamCounts // by slot
 	buses   [3]loader.Counts            // by interface slot
+	wanted  map[int]loader.StreamCounts // by slot: until when frames are shown
+	shown   [3][]loader.RefusedFrame    // by interface slot
+	broken  error                       // of the ring that they are shown in
+	peek    func()                      // is called before a stream's counts are read
 }
 
-func newSieve() *sieve { return &sieve{streams: make(map[int]loader.StreamCounts)} }
+func newSieve() *sieve {
+	return &sieve{streams: make(map[int]loader.StreamCounts), wanted: make(map[int]loader.StreamCounts)}
+}
 
-func (s *sieve) of(slot int) loader.StreamCounts { return s.streams[slot] }
+// StreamCounts implements countedTables.
+func (s *sieve) StreamCounts(slot int) loader.StreamCounts {
+	if s.peek != nil {
+		s.peek()
+	}
+	return s.streams[slot]
+}
 
-// refuse counts a frame for its stream and returns what is left to be counted, as the filter does one after the other.
+// WantFrames implements countedTables.
+func (s *sieve) WantFrames(slot int, v loader.Verdict, until uint64) {
+	w := s.wanted[slot]
+	w[v] = until
+	s.wanted[slot] = w
+}
+
+// show shows a frame if it is wanted, as the filter does before it counts it.
+func (s *sieve) show(t *stream, v loader.Verdict, f loader.RefusedFrame) {
+	if !loader.Shown(v) || s.streams[t.slot][v] >= s.wanted[t.slot][v] {
+		return
+	}
+	f.Slot, f.StreamID, f.Iface, f.Verdict = uint32(t.slot), t.ID, uint32(t.Interface.Index), v
+	f.Frame.ID = uint32(t.CANID)
+	s.shown[f.Iface] = append(s.shown[f.Iface], f)
+}
+
+// refuse shows and counts frames for their stream and returns what is left to be counted, as the filter does one after the other.
 func (s *sieve) refuse(t *stream, v loader.Verdict, n uint64) (bus func()) {
-	c := s.streams[t.slot]
-	c[v] += n
-	s.streams[t.slot] = c
+	for i := range n {
+		if i < 2*framesPerLook {
+			s.show(t, v, loader.RefusedFrame{})
+		}
+		c := s.streams[t.slot]
+		c[v]++
+		s.streams[t.slot] = c
+	}
 	return func() { s.buses[t.Interface.Index][v] += n }
 }
 
@@ -44,6 +81,12 @@ type sieveBus struct {
 
 func (b sieveBus) Slot() uint32                { return b.slot }
 func (b sieveBus) FilterCounts() loader.Counts { return b.s.buses[b.slot] }
+
+func (b sieveBus) TakeRefused(to []loader.RefusedFrame) ([]loader.RefusedFrame, error) {
+	to = append(to, b.s.shown[b.slot]...)
+	b.s.shown[b.slot] = b.s.shown[b.slot][:0]
+	return to, b.s.broken
+}
 
 // toldKey is what an event is about.
 type toldKey struct {
@@ -82,7 +125,7 @@ func TestCountedOnce(t *testing.T) {
 			s.refuse(b, loader.Replay, uint64(b.slot+3))()
 		}
 		s.buses[1][loader.Malformed] += 7
-		x := newCounted(s.of)
+		x := newCounted(s, slog.New(slog.DiscardHandler))
 		// What a processor shows on the bus first is there for its stream by the next look, and not at every one.
 		var late []func()
 		quiet := true
@@ -108,6 +151,7 @@ func TestCountedOnce(t *testing.T) {
 				n := rapid.Uint64Range(1, 1000).Draw(t, "frames")
 				want[toldKey{event.Stream(st.Slot), event.OfVerdict(v)}] += n
 				if quiet && rapid.Bool().Draw(t, "bus first") {
+					s.show(st, v, loader.RefusedFrame{})
 					s.buses[st.Interface.Index][v] += n
 					late = append(late, func() {
 						c := s.streams[st.slot]
@@ -140,7 +184,7 @@ func TestCountedOnce(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				x = newCounted(s.of)
+				x = newCounted(s, slog.New(slog.DiscardHandler))
 				x.inherit(r.core, &over)
 			}
 			for k, n := range got {
@@ -175,7 +219,7 @@ func TestCountedAfterOlderAgent(t *testing.T) {
 	state := takeover.State{Counted: []takeover.BusCounts{{Slot: uint32(st.Interface.Index), Counts: slices.Clone(s.buses[st.Interface.Index][:])}}}
 	s.buses[st.Interface.Index][loader.Replay] += 3
 	s.refuse(st, loader.Shed, 2)()
-	x := newCounted(s.of)
+	x := newCounted(s, slog.New(slog.DiscardHandler))
 	x.inherit(r.core, &state)
 	s.refuse(st, loader.Replay, 4)()
 	for range restLooks {
@@ -194,7 +238,7 @@ func TestCountedLast(t *testing.T) {
 	r := newRig(t)
 	r.told()
 	s := newSieve()
-	x, b := newCounted(s.of), sieveBus{s, 1}
+	x, b := newCounted(s, slog.New(slog.DiscardHandler)), sieveBus{s, 1}
 	x.look(b, r.now, false, r.core)
 	s.buses[1][loader.Malformed] += 3
 	x.look(b, r.now, false, r.core)
@@ -218,13 +262,11 @@ func TestCountedFirstLook(t *testing.T) {
 	r.told()
 	s := newSieve()
 	st := r.core.streams[1]
-	rounds := 0
-	x := newCounted(func(slot int) loader.StreamCounts {
-		if rounds++; rounds == 1 {
-			s.refuse(st, loader.Replay, 1)() // behind the reading of the bus, and in front of that of the stream
-		}
-		return s.of(slot)
-	})
+	s.peek = func() {
+		s.peek = nil
+		s.refuse(st, loader.Replay, 1)() // behind the reading of the bus, and in front of that of the stream
+	}
+	x := newCounted(s, slog.New(slog.DiscardHandler))
 	b := sieveBus{s, uint32(st.Interface.Index)}
 	x.look(b, r.now, false, r.core)
 	s.refuse(st, loader.Replay, 4)()
@@ -240,8 +282,8 @@ func TestCountedFirstLook(t *testing.T) {
 // stream in a slot that another one has had begins with taking note.
 func TestCountedAcrossDocuments(t *testing.T) {
 	r := newWideRig(t)
-	s, x := newSieve(), newCounted(nil)
-	x.of = s.of
+	s := newSieve()
+	x := newCounted(s, slog.New(slog.DiscardHandler))
 	b := sieveBus{s, 1}
 	x.look(b, r.now, false, r.core)
 	aux := testIdentity(t)
@@ -304,7 +346,7 @@ func TestFloodHidesNoStream(t *testing.T) {
 			r := newRig(t)
 			r.told()
 			s := newSieve()
-			x, b := newCounted(s.of), sieveBus{s, 1}
+			x, b := newCounted(s, slog.New(slog.DiscardHandler)), sieveBus{s, 1}
 			cells, current := r.core.streams[streamOf(t, r.set, 10)], r.core.streams[streamOf(t, r.set, 11)]
 			directory := event.NewDirectory(r.set)
 			machine, records := fault.New(directory), &recorder{}
@@ -382,7 +424,7 @@ func TestCountedAllocates(t *testing.T) {
 	r := newRig(t)
 	s := newSieve()
 	s.streams[r.core.streams[1].slot] = loader.StreamCounts{}
-	x := newCounted(s.of)
+	x := newCounted(s, slog.New(slog.DiscardHandler))
 	var b countedBus = sieveBus{s, 1}
 	x.look(b, r.now, false, r.core)
 	if n := testing.AllocsPerRun(100, func() {
@@ -392,5 +434,107 @@ func TestCountedAllocates(t *testing.T) {
 		x.look(b, r.now, false, r.core)
 	}); n > 1 { // the closure of refuse
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// shownReplay is a sealed frame with a counter, as the filter shows it.
+func shownReplay(counter uint64, at int64) loader.RefusedFrame {
+	f := loader.RefusedFrame{TimeNS: uint64(at), Epoch: 5}
+	f.Frame.Len, f.Frame.Flags = 32, loader.CANFDFDF
+	spdu.Header{Kind: spdu.KindSample, EpochLow: 5, Counter: counter}.Put(f.Frame.Data[:])
+	return f
+}
+
+// TestRefusedFrames shows frames with what they are counted as: the event has one of them, with its counter, epoch and time, and the table the
+// first few. How many there were the counters say, whatever is shown.
+func TestRefusedFrames(t *testing.T) {
+	var log strings.Builder
+	r := newRig(t)
+	r.told()
+	s := newSieve()
+	x := newCounted(s, slog.New(slog.NewJSONHandler(&log, nil)))
+	st := r.core.streams[1]
+	b := sieveBus{s, uint32(st.Interface.Index)}
+	look := func() (all []event.Record) {
+		x.look(b, r.now, false, r.core)
+		return slices.DeleteFunc(r.told(), func(e event.Record) bool { return e.Subject == event.Bus(uint8(b.slot)) })
+	}
+	one := func(what string, all []event.Record, count uint64) event.Record {
+		t.Helper()
+		if len(all) != 1 || all[0].Kind != kind.Replay || all[0].Subject != event.Stream(st.Slot) || all[0].Count != count {
+			t.Fatalf("%s: told %+v", what, all)
+		}
+		return all[0]
+	}
+	replay := func(counter uint64) {
+		s.show(st, loader.Replay, shownReplay(counter, r.now-int64(1000-counter)))
+		c := s.streams[st.slot]
+		c[loader.Replay]++
+		s.streams[st.slot] = c
+		s.buses[b.slot][loader.Replay]++
+	}
+
+	before := shownReplay(1, r.now)
+	before.Slot, before.StreamID, before.Iface, before.Verdict = uint32(st.slot), st.ID, b.slot, loader.Replay
+	s.shown[b.slot] = append(s.shown[b.slot], before)
+	if all := look(); len(all) != 0 || len(x.shown.frames) != 0 {
+		t.Fatalf("the first look tells %v", all)
+	}
+	for i := range uint64(10) {
+		replay(100 + i)
+	}
+	e := one("ten", look(), 10)
+	if e.Frame == nil || e.Frame.ID != uint32(st.CANID) || e.Counter != 100 || e.LastCounter != 103 || e.Epoch != 5 || e.First.Boot != r.now-900 || e.Last.Boot != r.now {
+		t.Errorf("ten: %+v", e)
+	}
+	kept := r.core.notes.Frames()
+	if len(kept) != framesPerLook {
+		t.Errorf("%d frames are kept, want %d", len(kept), framesPerLook)
+	}
+
+	// A frame that is there before its count waits for that, and no longer.
+	s.show(st, loader.Replay, shownReplay(200, r.now))
+	c := s.streams[st.slot]
+	c[loader.TooOld]++
+	s.streams[st.slot] = c
+	s.buses[b.slot][loader.TooOld]++
+	if all := look(); len(all) != 1 || all[0].Kind != kind.TooOld || all[0].Frame != nil {
+		t.Fatalf("another verdict: %+v", all)
+	}
+	c[loader.Replay]++
+	s.streams[st.slot] = c
+	s.buses[b.slot][loader.Replay]++
+	if e := one("the late count", look(), 1); e.Frame == nil || e.Counter != 200 || e.LastCounter != 200 {
+		t.Errorf("the late count: %+v", e)
+	}
+	s.show(st, loader.Replay, shownReplay(300, r.now))
+	for range 2 {
+		s.buses[b.slot][loader.TooOld]++ // of no stream: looked at, and not told yet
+		look()
+	}
+	if len(x.shown.frames) != 0 {
+		t.Errorf("what is never counted is kept: %+v", x.shown.frames)
+	}
+
+	// More than were counted, and those of who has had the slot before.
+	stranger := shownReplay(400, r.now)
+	stranger.Slot, stranger.StreamID, stranger.Iface, stranger.Verdict = uint32(st.slot), st.ID+1000, b.slot, loader.Replay
+	s.shown[b.slot] = append(s.shown[b.slot], stranger)
+	s.show(st, loader.Replay, shownReplay(401, r.now))
+	replay(402)
+	if e := one("one of two", look(), 1); e.Counter != 401 {
+		t.Errorf("one of two: %+v", e)
+	}
+
+	// A ring that cannot be read is said once and takes no count away.
+	s.broken = loader.ErrRingCorrupt
+	for range 3 {
+		s.shown[b.slot] = nil
+		s.streams[st.slot] = func(c loader.StreamCounts) loader.StreamCounts { c[loader.Replay] += 3; return c }(s.streams[st.slot])
+		s.buses[b.slot][loader.Replay] += 3
+		one("broken", look(), 3)
+	}
+	if n := strings.Count(log.String(), "refused_frames_unreadable"); n != 1 {
+		t.Errorf("said %d times: %s", n, log.String())
 	}
 }

@@ -268,6 +268,7 @@ func (s *succession) run(ctx context.Context) (err error) {
 	for _, b := range a.buses {
 		b.Candidates().Resume()
 		b.Control().Resume()
+		b.RefusedFrames().Resume()
 	}
 	a.seen().inherit(a.core, &s.state)
 	a.monitor.takeOver(s.station)

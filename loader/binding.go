@@ -57,6 +57,7 @@ func (s *Set) ResetStream(slot int) {
 	w.Committed.Store(0)
 	s.shed.entries[slot].Store(0)
 	s.refused.entries[slot].reset()
+	s.wanted.entries[slot].reset()
 }
 
 // Pinned lists the interface slots that have pins, in ascending order, whether or not this process has attached them.

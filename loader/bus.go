@@ -24,6 +24,9 @@ const (
 	DefaultControl    = 256 << 10
 )
 
+// refusedSize is that of the ring of refused frames in bytes, about 500 of them: a page is no larger anywhere.
+const refusedSize = 64 << 10
+
 const (
 	busPrefix = "bus_"
 	linkPin   = "link"
@@ -76,7 +79,7 @@ type Bus struct {
 	absent   bool
 	counters *table[Counters]
 
-	candidates, control *Ring
+	candidates, control, refused *Ring
 }
 
 // Name returns the interface's name.
@@ -96,6 +99,32 @@ func (b *Bus) Candidates() *Ring { return b.candidates }
 
 // Control returns the ring of start records.
 func (b *Bus) Control() *Ring { return b.control }
+
+// RefusedFrames returns the ring of refused frames, as far as they were wanted ([Set.FramesWanted]). Nobody is woken for them. A frame is
+// there before it is counted.
+func (b *Bus) RefusedFrames() *Ring { return b.refused }
+
+// TakeRefused appends the frames that wait in the ring of refused ones, and gives their room back. It makes no system call. With an
+// error the rest of what waits is gone.
+func (b *Bus) TakeRefused(to []RefusedFrame) ([]RefusedFrame, error) {
+	var batch [16]Record
+	for {
+		n, err := b.refused.Peek(batch[:])
+		if err != nil {
+			b.refused.skip()
+			return to, fmt.Errorf("read refused frames of %s: %w", b.name, err)
+		}
+		if n == 0 {
+			return to, nil
+		}
+		for _, r := range batch[:n] {
+			if frame, ok := r.RefusedFrame(); ok {
+				to = append(to, frame)
+			}
+		}
+		b.refused.Release()
+	}
+}
 
 // FilterCounts returns the filter's verdict counts, summed over all CPUs. It makes no system call.
 func (b *Bus) FilterCounts() (sum Counts) {
@@ -120,7 +149,7 @@ func newBus(o BusOptions) *Bus {
 func (s *Set) busPins(slot uint32) string { return s.path(busPrefix + strconv.Itoa(int(slot))) }
 
 func (b *Bus) close() error {
-	errs := []error{b.candidates.close(), b.control.close(), b.counters.close()}
+	errs := []error{b.candidates.close(), b.control.close(), b.refused.close(), b.counters.close()}
 	if b.anchor != nil {
 		errs = append(errs, b.anchor.Close())
 	}
@@ -179,6 +208,9 @@ func (s *Set) prepare(a *attachment) error {
 	if b.control, err = NewRing(b.maps[can.FilterMapControl]); err != nil {
 		return err
 	}
+	if b.refused, err = NewRing(b.maps[can.FilterMapRefusedFrames]); err != nil {
+		return err
+	}
 	return s.load(b)
 }
 
@@ -192,6 +224,7 @@ func busSpecs(spec *ebpf.CollectionSpec, opts BusOptions) (map[string]*ebpf.MapS
 	for name, size := range map[string]int{
 		can.FilterMapCandidates:     orDefault(opts.Candidates, DefaultCandidates),
 		can.FilterMapControl:        orDefault(opts.Control, DefaultControl),
+		can.FilterMapRefusedFrames:  refusedSize,
 		can.FilterMapFilterCounters: cpus,
 	} {
 		specs[name] = spec.Maps[name].Copy()

@@ -169,6 +169,9 @@ func testBusEndToEnd(t *testing.T, kind string) {
 		{EthPCANFD, fdFrame(idHeartbeat, 48, header{version: 1, kind: 3, pad: 8, epoch: liveEpoch}).view(CANFDMTU), Control},
 		{0x86DD, sample, Passed},
 	}
+	for _, v := range []Verdict{PlaintextOnProtected, Replay} {
+		l.set.WantFrames(7, v, l.set.StreamCounts(7)[v]+100)
+	}
 	var want Counts
 	var wantFD, wantClassic, wantAll [][]byte
 	drainTap(t, allTap) // what the kernel may have sent by itself
@@ -207,6 +210,19 @@ func testBusEndToEnd(t *testing.T, kind string) {
 	}
 	if n := len(take(t, l.bus.Control())); n != 1 {
 		t.Errorf("%d control records, want 1", n)
+	}
+	// What was refused, but for a frame that is shorter than its kind and for CAN XL.
+	var shown [][]byte
+	for _, f := range must[[]RefusedFrame](t)(l.bus.TakeRefused(nil)) {
+		size := CANMTU
+		if f.Frame.Flags&CANFDFDF != 0 {
+			size = CANFDMTU
+		}
+		shown = append(shown, slices.Clone(f.Frame.view(size)))
+	}
+	equal("refused and shown", shown, [][]byte{frames[3].frame, frames[4].frame, frames[8].frame[:CANFDMTU], frames[10].frame})
+	if again := must[[]RefusedFrame](t)(l.bus.TakeRefused(nil)); len(again) != 0 {
+		t.Errorf("shown again: %v", again)
 	}
 }
 

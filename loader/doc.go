@@ -5,8 +5,8 @@
 //
 // Everything that must outlive the process is pinned under one folder of a bpffs:
 //
-//	ROOT/maps/                 streams epochs windows starts agent_counters stream_shed stream_refused meta
-//	ROOT/bus_SLOT/             candidates control filter_counters, and link (tcx) or hook (clsact)
+//	ROOT/maps/                 streams epochs windows starts agent_counters stream_shed stream_refused frames_wanted meta
+//	ROOT/bus_SLOT/             candidates control refused_frames filter_counters, and link (tcx) or hook (clsact)
 //
 // [Open] creates the shared maps, all or none, or opens those of an earlier run; those of another layout it migrates if it is asked
 // to ([Options]), and [OpenBeside] does so beside an agent that runs. Until the former rings are read there is also

@@ -211,11 +211,12 @@ func TestFilterVerdicts(t *testing.T) {
 	for _, tt := range tests {
 		covered[tt.want] = true
 		t.Run(tt.name, func(t *testing.T) {
+			f.ask(1)
 			windows, refused := append([]Window(nil), f.windows[7:9]...), f.refusedOf()
 			if got := f.judge(t, tt.protocol, tt.frame, tt.own); got != tt.want {
 				t.Errorf("verdict %s, want %s", got, tt.want)
 			}
-			f.wantRefused(t, refused, tt.protocol, tt.frame, tt.want)
+			f.wantRefused(t, refused, tt.protocol, tt.frame, tt.want, true)
 			want := map[Verdict]int{Candidate: 1}
 			if n := len(take(t, f.candidates)); n != want[tt.want] {
 				t.Errorf("%d candidate records, want %d", n, want[tt.want])
@@ -291,6 +292,74 @@ func TestFilterRecord(t *testing.T) {
 				t.Errorf("sealed %x, want %x and the SPDU", sealed, aad)
 			}
 		})
+	}
+}
+
+// Of the frames that are refused as many are handed over as were asked for, of that verdict and stream, and the first of them.
+func TestFilterShowsWhatIsWanted(t *testing.T) {
+	f := newTestFilter(t, 1<<20, 1<<16)
+	fixture(t, f)
+	spoofed := func(i int) []byte {
+		c := &CANFrame{ID: idSample, Len: 8}
+		c.Data[0] = byte(i)
+		return c.view(CANMTU)
+	}
+	begin := bootTime(t)
+	sent := 0
+	for _, tt := range []struct{ wanted, sent, shown int }{{0, 3, 0}, {2, 5, 2}, {1, 1, 1}, {3, 2, 2}, {0, 2, 0}} {
+		first := f.refusedOf()[7][PlaintextOnProtected]
+		f.wanted[7].Want(PlaintextOnProtected, first+uint64(tt.wanted))
+		from := sent
+		for range tt.sent {
+			f.judge(t, EthPCAN, spoofed(sent), false)
+			f.judgeFD(t, fdFrame(idSample, 32, header{version: 2})) // of another verdict, of which none is wanted
+			sent++
+		}
+		shown := takeRefused(t, f.shown)
+		if len(shown) != tt.shown {
+			t.Fatalf("%+v: %d shown", tt, len(shown))
+		}
+		for i, s := range shown {
+			if s.Verdict != PlaintextOnProtected || s.Frame.Flags != 0 || s.Frame.Len != 8 || s.Frame.Data[0] != byte(from+i) ||
+				s.StreamID != 0x1007 || s.TimeNS < begin || s.TimeNS > bootTime(t) {
+				t.Errorf("%+v: frame %d is %+v", tt, from+i, s)
+			}
+		}
+	}
+	// The counter goes around in 32 bits; a want beside it does not mind.
+	for _, count := range []uint64{1<<32 - 1, 1 << 32, 1<<40 + 5} {
+		f.refused[7].reset()
+		f.refused[7].Add(PlaintextOnProtected, count)
+		f.wanted[7].Want(PlaintextOnProtected, count+2)
+		for i := range 4 {
+			f.judge(t, EthPCAN, spoofed(i), false)
+		}
+		if n := len(takeRefused(t, f.shown)); n != 2 {
+			t.Errorf("counter at %#x: %d shown, want 2", count, n)
+		}
+	}
+}
+
+// A ring of refused frames that nobody reads is full at some time, and then nothing else changes.
+func TestFilterShowsUntilFull(t *testing.T) {
+	f := newTestFilter(t, 1<<20, 1<<16)
+	fixture(t, f)
+	f.ask(1 << 20)
+	const sent = 2000
+	before := f.refusedOf()[7]
+	for range sent {
+		if v := f.judge(t, EthPCAN, (&CANFrame{ID: idSample, Len: 8}).view(CANMTU), false); v != PlaintextOnProtected {
+			t.Fatalf("verdict %s", v)
+		}
+	}
+	if n := f.refusedOf()[7][PlaintextOnProtected] - before[PlaintextOnProtected]; n != sent {
+		t.Errorf("%d counted, want %d", n, sent)
+	}
+	if v := f.judgeFD(t, fdFrame(idSample, 48, header{version: 1, epoch: liveEpoch, counter: 10001})); v != Candidate || len(take(t, f.candidates)) != 1 {
+		t.Errorf("a candidate beside the full ring: verdict %s", v)
+	}
+	if n := len(takeRefused(t, f.shown)); n < 500 || n > sent/2 {
+		t.Errorf("%d shown", n)
 	}
 }
 
@@ -549,6 +618,8 @@ func FuzzFilter(f *testing.F) {
 		if len(frame) == 0 || len(frame) > TUNMaxFrame || len(frame) < 40 && (protocol == 0x0800 || protocol == 0x86DD) {
 			t.Skip("a test run takes 1 to 2,060 bytes behind the header, and no IP packet without its header")
 		}
+		asked := len(frame)%2 == 0
+		filter.ask(map[bool]uint64{true: 1}[asked])
 		before := filter.refusedOf()
 		v := filter.judge(t, protocol, frame, own)
 		if v > ControlFull {
@@ -557,7 +628,7 @@ func FuzzFilter(f *testing.F) {
 		if claimed := claimedBy(protocol, frame) >= 0; v.Drops() != claimed {
 			t.Fatalf("claimed by a stream: %v, verdict %s", claimed, v)
 		}
-		filter.wantRefused(t, before, protocol, frame, v)
+		filter.wantRefused(t, before, protocol, frame, v, asked)
 		candidates, control := take(t, filter.candidates), take(t, filter.control)
 		if len(candidates) != map[Verdict]int{Candidate: 1}[v] || len(control) != map[Verdict]int{Control: 1}[v] {
 			t.Fatalf("verdict %s with %d candidates and %d control records", v, len(candidates), len(control))
@@ -576,7 +647,7 @@ func TestFilterRandom(t *testing.T) {
 	fixture(t, f)
 	r := rand.New(rand.NewPCG(1, 2))
 	var seen Counts
-	for range 20000 {
+	for i := range 20000 {
 		id := []uint32{idSample, idHeartbeat, idEFF, idOther, 0x200}[r.IntN(5)]
 		h := header{
 			version: 1, kind: r.IntN(4), pad: r.IntN(16), epoch: liveEpoch + uint32(r.IntN(3)),
@@ -586,9 +657,11 @@ func TestFilterRandom(t *testing.T) {
 		if r.IntN(8) == 0 {
 			frame[r.IntN(len(frame))] ^= 1 << r.IntN(8)
 		}
+		asked := i % 2
+		f.ask(uint64(asked))
 		before := f.refusedOf()
 		v := f.judge(t, EthPCANFD, frame, false)
-		f.wantRefused(t, before, EthPCANFD, frame, v)
+		f.wantRefused(t, before, EthPCANFD, frame, v, asked == 1)
 		seen[v]++
 		if n := len(take(t, f.candidates)) + len(take(t, f.control)); (n == 1) != (v == Candidate || v == Control) {
 			t.Fatalf("verdict %s with %d records", v, n)

@@ -3,6 +3,7 @@
 package loader
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"maps"
@@ -134,8 +135,9 @@ type testFilter struct {
 	windows  []Window
 	counters []Counters
 
-	candidates, control *Ring
-	refused             []StreamRefused
+	candidates, control, shown *Ring
+	refused                    []StreamRefused
+	wanted                     []FramesWanted
 }
 
 const testIface = 3
@@ -158,16 +160,20 @@ func newTestFilter(t testing.TB, candidates, control int) *testFilter {
 	windows := must[*table[Window]](t)(mapTable[Window](objects.Windows))
 	counters := must[*table[Counters]](t)(mapTable[Counters](objects.FilterCounters))
 	refused := must[*table[StreamRefused]](t)(mapTable[StreamRefused](objects.StreamRefused))
-	f.epochs, f.windows, f.counters, f.refused = epochs.entries, windows.entries, counters.entries, refused.entries
+	wanted := must[*table[FramesWanted]](t)(mapTable[FramesWanted](objects.FramesWanted))
+	f.epochs, f.windows, f.counters, f.refused, f.wanted = epochs.entries, windows.entries, counters.entries, refused.entries, wanted.entries
 	f.candidates = must[*Ring](t)(NewRing(objects.Candidates))
 	f.control = must[*Ring](t)(NewRing(objects.Control))
+	f.shown = must[*Ring](t)(NewRing(objects.RefusedFrames))
 	t.Cleanup(func() {
 		epochs.close()
 		windows.close()
 		counters.close()
 		refused.close()
+		wanted.close()
 		f.candidates.close()
 		f.control.close()
+		f.shown.close()
 	})
 	return f
 }
@@ -183,10 +189,37 @@ func (f *testFilter) refusedOf() map[int]StreamCounts {
 	return all
 }
 
-// wantRefused wants the verdict on a frame counted for its stream, and nothing else, if it is one that refuses.
-func (f *testFilter) wantRefused(t rapid.TB, before map[int]StreamCounts, protocol uint16, frame []byte, v Verdict) {
+// ask has the filter hand over the next n refused frames of each verdict, of the fixture's streams.
+func (f *testFilter) ask(n uint64) {
+	for slot, counts := range f.refusedOf() {
+		for _, v := range StreamVerdicts() {
+			f.wanted[slot].Want(v, counts[v]+n)
+		}
+	}
+}
+
+// wantRefused wants the verdict on a frame counted for its stream, and nothing else, if it is one that refuses, and the frame handed over
+// if it was asked for.
+func (f *testFilter) wantRefused(t testing.TB, before map[int]StreamCounts, protocol uint16, frame []byte, v Verdict, asked bool) {
 	t.Helper()
 	slot := claimedBy(protocol, frame)
+	size := map[uint16]int{EthPCAN: CANMTU, EthPCANFD: CANFDMTU}[protocol]
+	shown := takeRefused(t, f.shown)
+	if want := asked && slot >= 0 && Shown(v) && size > 0 && len(frame) >= size; len(shown) != map[bool]int{true: 1}[want] {
+		t.Fatalf("verdict %s, asked %v: frames %v handed over", v, asked, shown)
+	} else if want {
+		s := shown[0]
+		if s.Verdict != v || int(s.Slot) != slot || s.Iface != testIface || s.Frame.ID != binary.LittleEndian.Uint32(frame) ||
+			int(s.Frame.Len) != min(int(frame[4]), size-8) || !bytes.Equal(s.Frame.Data[:s.Frame.Len], frame[8:][:s.Frame.Len]) {
+			t.Fatalf("verdict %s of slot %d on %x: %+v", v, slot, frame, s)
+		}
+		if fd := s.Frame.Flags&CANFDFDF != 0; fd != (size == CANFDMTU) || fd && s.Frame.Flags != frame[5]|CANFDFDF {
+			t.Fatalf("flags %#x of %x", s.Frame.Flags, frame)
+		}
+		if found := v == CounterRange || v == TooOld || v == Replay; found && s.Epoch != liveEpoch && s.Epoch != nextEpoch || v < UnknownEpoch && v != WrongKind && s.Epoch != 0 {
+			t.Fatalf("verdict %s in epoch %#x", v, s.Epoch)
+		}
+	}
 	want := before
 	if refusedIndex(v) >= 0 {
 		c := want[slot]
@@ -293,6 +326,19 @@ func take(t testing.TB, r *Ring) (records []Record) {
 		}
 		r.Release()
 	}
+}
+
+// takeRefused returns the frames of a ring of refused ones and releases them.
+func takeRefused(t testing.TB, r *Ring) (frames []RefusedFrame) {
+	t.Helper()
+	for _, rec := range take(t, r) {
+		f, valid := rec.RefusedFrame()
+		if !valid {
+			t.Fatalf("record %x", []byte(rec))
+		}
+		frames = append(frames, f)
+	}
+	return frames
 }
 
 func bootTime(t testing.TB) uint64 {

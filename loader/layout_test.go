@@ -46,6 +46,7 @@ func TestLayoutMatchesC(t *testing.T) {
 		meta    metaEntry
 		counter Counters
 		refused StreamRefused
+		wanted  FramesWanted
 	)
 	type member struct {
 		offset, size uintptr
@@ -103,6 +104,7 @@ func TestLayoutMatchesC(t *testing.T) {
 		}},
 		{"cw_counters", unsafe.Sizeof(counter), nil},
 		{"cw_stream_refused", unsafe.Sizeof(refused), nil},
+		{"cw_frames_wanted", unsafe.Sizeof(wanted), map[string]member{"until": {unsafe.Offsetof(wanted.until), unsafe.Sizeof(wanted.until)}}},
 		// Records are read through accessors, so their places stand here as numbers.
 		{"cw_record_head", recordHead, map[string]member{
 			"time_ns": {0, 8}, "slot": {8, 4}, "can_id": {12, 4}, "spdu_len": {16, 2}, "carrier": {18, 1},
@@ -110,6 +112,9 @@ func TestLayoutMatchesC(t *testing.T) {
 		}},
 		{"cw_record_64", recordAAD + 64, map[string]member{
 			"head": {0, recordHead}, "stream_id": {24, 4}, "epoch": {28, 4}, "spdu": {recordAAD, 64},
+		}},
+		{"cw_refused_frame", refusedFrameLen, map[string]member{
+			"head": {0, recordHead}, "stream_id": {24, 4}, "epoch": {28, 4}, "frame": {refusedFrameAt, CANFDMTU}, "verdict": {refusedVerdictAt, 4},
 		}},
 	}
 	for _, tt := range tests {
@@ -144,6 +149,7 @@ func TestLayoutCapacities(t *testing.T) {
 	maps := filterSpec(t).Maps
 	for name, want := range map[string]uint32{
 		can.FilterMapStreams: MaxStreams, can.FilterMapWindows: MaxStreams, can.FilterMapStreamShed: MaxStreams, can.FilterMapStreamRefused: MaxStreams,
+		can.FilterMapFramesWanted: MaxStreams, can.FilterMapRefusedFrames: refusedSize,
 		can.FilterMapEpochs: MaxNodes, can.FilterMapStarts: MaxNodes, can.FilterMapAgentCounters: MaxIfaces,
 		can.FilterMapMeta: 1, can.FilterMapCandidates: DefaultCandidates, can.FilterMapControl: DefaultControl,
 	} {
@@ -151,8 +157,8 @@ func TestLayoutCapacities(t *testing.T) {
 			t.Errorf("map %s has %d entries, want %d", name, got, want)
 		}
 	}
-	if got := len(sharedMaps()) + len(busMaps()); got != 11 {
-		t.Errorf("the loader knows %d maps, want 11", got)
+	if got := len(sharedMaps()) + len(busMaps()); got != 13 {
+		t.Errorf("the loader knows %d maps, want 13", got)
 	}
 	for name := range maps {
 		if name[0] != '.' && !contains(sharedMaps(), name) && !contains(busMaps(), name) {

@@ -31,7 +31,7 @@ func layoutHash(spec *ebpf.CollectionSpec) ([32]byte, error) {
 		describe(h, m.Key, 0)
 		describe(h, m.Value, 0)
 	}
-	for _, name := range []string{"cw_record_64"} {
+	for _, name := range []string{"cw_record_64", "cw_refused_frame"} {
 		var t *btf.Struct
 		if err := spec.Types.TypeByName(name, &t); err != nil {
 			return [32]byte{}, fmt.Errorf("hash layout: %w", err)

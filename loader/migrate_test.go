@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -26,7 +27,10 @@ import (
 func shiftedLayout(t testing.TB) *layout {
 	t.Helper()
 	spec := must[*ebpf.CollectionSpec](t)(loadFilter())
-	for _, name := range []string{can.FilterMapStreams, can.FilterMapWindows, can.FilterMapStreamShed, can.FilterMapStreamRefused, can.FilterMapEpochs, can.FilterMapStarts} {
+	for _, name := range []string{
+		can.FilterMapStreams, can.FilterMapWindows, can.FilterMapStreamShed, can.FilterMapStreamRefused, can.FilterMapFramesWanted,
+		can.FilterMapEpochs, can.FilterMapStarts,
+	} {
 		spec.Maps[name].MaxEntries *= 2
 	}
 	change(t, spec, can.FilterMapWindows, func(s *btf.Struct) {
@@ -48,7 +52,7 @@ func shiftedLayout(t testing.TB) *layout {
 		}
 	})
 	change(t, spec, can.FilterMapFilterCounters, func(s *btf.Struct) { swap(s, "bad_tag", "passed") }) // of which the filter writes one
-	return &layout{spec: spec, hash: must[[32]byte](t)(layoutHash(spec)), version: layoutVersion, asBefore: map[string]string{"windows.spare": "nobody reads it"}}
+	return &layout{spec: spec, hash: must[[32]byte](t)(layoutHash(spec)), version: layoutVersion, asBefore: map[string]string{can.FilterMapFramesWanted: "no frame is handed over", "windows.spare": "nobody reads it"}}
 }
 
 // change changes the struct in a map's values.
@@ -78,8 +82,8 @@ func (l *lab) openAs(t testing.TB, own *layout) {
 	l.bus = must[[]*Bus](t)(l.set.Attach(l.options()))[0]
 }
 
-// TestMigrateWithoutRefused goes on from pins of a layout that has not counted what it refused by stream: it is counted from here on, and
-// the bus's counts are all there.
+// TestMigrateWithoutRefused goes on from pins of a layout that has not counted what it refused by stream, and has shown none of it: it
+// is counted and shown from here on, and the bus's counts are all there.
 func TestMigrateWithoutRefused(t *testing.T) { eachHook(t, tMigrateWithoutRefused) }
 
 func tMigrateWithoutRefused(t *testing.T, kind string) {
@@ -89,6 +93,8 @@ func tMigrateWithoutRefused(t *testing.T, kind string) {
 	counted := l.bus.FilterCounts()
 	ok(t, l.set.Close())
 	ok(t, os.Remove(filepath.Join(l.root, mapsFolder, can.FilterMapStreamRefused)))
+	ok(t, os.Remove(filepath.Join(l.root, mapsFolder, can.FilterMapFramesWanted)))
+	ok(t, os.Remove(filepath.Join(l.root, fmt.Sprint(busPrefix, testIface), can.FilterMapRefusedFrames)))
 	if _, err := open(Options{Root: l.root}, product(t), false); !errors.Is(err, ErrLayout) {
 		t.Fatalf("open without Migrate: %v", err)
 	}
@@ -105,9 +111,13 @@ func tMigrateWithoutRefused(t *testing.T, kind string) {
 	if got := l.set.StreamCounts(7); got != (StreamCounts{}) {
 		t.Errorf("the stream's counts are %v", got)
 	}
+	l.set.FramesWanted()[7].Want(Replay, 1)
 	l.judged(t)
 	if got := l.set.StreamCounts(7); got.Total() != 4 || got[Replay] != 1 {
 		t.Errorf("the stream's counts are %v", got)
+	}
+	if shown := takeRefused(t, l.bus.RefusedFrames()); len(shown) != 1 || shown[0].Verdict != Replay || shown[0].Slot != 7 {
+		t.Errorf("shown were %v", shown)
 	}
 }
 

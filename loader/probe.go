@@ -26,7 +26,7 @@ func ProbeFilter() (Program, error) {
 		return Program{}, fmt.Errorf("read filter: %w", err)
 	}
 	ring := uint32(os.Getpagesize())
-	for _, name := range []string{can.FilterMapCandidates, can.FilterMapControl} {
+	for _, name := range []string{can.FilterMapCandidates, can.FilterMapControl, can.FilterMapRefusedFrames} {
 		spec.Maps[name].MaxEntries = ring
 	}
 	if err := configure(spec, 1, ring); err != nil {

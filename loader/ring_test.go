@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"unsafe"
@@ -191,6 +192,63 @@ func TestRingCorrupt(t *testing.T) {
 				t.Errorf("Peek = %d, %v, want 1 and ErrRingCorrupt", n, err)
 			}
 		})
+	}
+}
+
+// refusedRecord is struct cw_refused_frame with n bytes of a frame whose identifier is a number.
+func refusedRecord(number uint32, n int, v Verdict) []byte {
+	b := make([]byte, refusedFrameLen)
+	binary.LittleEndian.PutUint16(b[16:], uint16(n))
+	binary.LittleEndian.PutUint32(b[refusedFrameAt:], number)
+	b[refusedFrameAt+4] = 64
+	binary.LittleEndian.PutUint32(b[refusedVerdictAt:], uint32(v))
+	return b
+}
+
+// What is no refused frame is left out, and a ring that cannot be read on is left behind: neither holds up what comes later.
+func TestTakeRefused(t *testing.T) {
+	k, r := newMemRing(4096)
+	b := &Bus{name: "can0", refused: r}
+	put := func(record []byte) (pos uint64) {
+		pos, fits := k.reserve(record)
+		if !fits {
+			t.Fatal("full")
+		}
+		k.commit(pos, len(record), 0)
+		return pos
+	}
+	took := func() (ids []uint32, err error) {
+		all, err := b.TakeRefused(nil)
+		for _, f := range all {
+			ids = append(ids, f.Frame.ID)
+			if want := map[bool]uint8{true: 64, false: 8}[f.Frame.Flags == CANFDFDF]; f.Frame.Len != want {
+				t.Errorf("frame %+v", f.Frame)
+			}
+		}
+		return ids, err
+	}
+	for turn := range uint32(20) { // around
+		for i := range uint32(7) {
+			put(refusedRecord(10*turn+i, []int{CANMTU, CANFDMTU}[i%2], PlaintextOnProtected+Verdict(i)))
+		}
+		put(refusedRecord(7, CANMTU, Passed))
+		put(refusedRecord(7, CANMTU, RingFull))
+		put(refusedRecord(7, 20, Replay))
+		put(memRecord(7, 96))
+		put(refusedRecord(10*turn+9, CANMTU, Replay))
+		if ids, err := took(); err != nil || !slices.Equal(ids, []uint32{10 * turn, 10*turn + 1, 10*turn + 2, 10*turn + 3, 10*turn + 4, 10*turn + 5, 10*turn + 6, 10*turn + 9}) {
+			t.Fatalf("turn %d: %v, %v", turn, ids, err)
+		}
+	}
+	put(refusedRecord(1, CANMTU, Replay))
+	k.commit(put(refusedRecord(2, CANMTU, Replay)), 1<<20, 0)
+	put(refusedRecord(3, CANMTU, Replay))
+	if _, err := took(); !errors.Is(err, ErrRingCorrupt) || !strings.Contains(err.Error(), "can0") {
+		t.Errorf("error %v", err)
+	}
+	put(refusedRecord(4, CANMTU, Replay))
+	if ids, err := took(); err != nil || !slices.Equal(ids, []uint32{4}) {
+		t.Errorf("behind it: %v, %v", ids, err)
 	}
 }
 

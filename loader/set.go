@@ -46,13 +46,14 @@ type Options struct {
 func sharedMaps() []string {
 	return []string{
 		can.FilterMapStreams, can.FilterMapEpochs, can.FilterMapWindows, can.FilterMapStarts,
-		can.FilterMapAgentCounters, can.FilterMapStreamShed, can.FilterMapStreamRefused, can.FilterMapMeta,
+		can.FilterMapAgentCounters, can.FilterMapStreamShed, can.FilterMapStreamRefused,
+		can.FilterMapFramesWanted, can.FilterMapMeta,
 	}
 }
 
 // busMaps names the maps that each program instance has for itself.
 func busMaps() []string {
-	return []string{can.FilterMapCandidates, can.FilterMapControl, can.FilterMapFilterCounters}
+	return []string{can.FilterMapCandidates, can.FilterMapControl, can.FilterMapRefusedFrames, can.FilterMapFilterCounters}
 }
 
 // Set is the pinned set of shared maps, open in this process, and the buses attached through it. The tables
@@ -75,6 +76,7 @@ type Set struct {
 	agent   *table[Counters]
 	shed    *table[atomic.Uint64]
 	refused *table[StreamRefused]
+	wanted  *table[FramesWanted]
 	meta    *table[metaEntry]
 
 	closeOnce sync.Once
@@ -249,6 +251,7 @@ func (s *Set) mapTables() error {
 		into(&s.agent, s.maps[can.FilterMapAgentCounters]),
 		into(&s.shed, s.maps[can.FilterMapStreamShed]),
 		into(&s.refused, s.maps[can.FilterMapStreamRefused]),
+		into(&s.wanted, s.maps[can.FilterMapFramesWanted]),
 		into(&s.meta, s.maps[can.FilterMapMeta]),
 	)
 }
@@ -288,6 +291,12 @@ func (s *Set) StreamShed() []atomic.Uint64 { return s.shed.entries }
 // StreamRefused returns by stream slot how many frames the filters have refused otherwise. Only they write.
 func (s *Set) StreamRefused() []StreamRefused { return s.refused.entries }
 
+// WantFrames has the filters show the next frames of the stream in a slot that they refuse by v: see [FramesWanted.Want].
+func (s *Set) WantFrames(slot int, v Verdict, until uint64) { s.wanted.entries[slot].Want(v, until) }
+
+// FramesWanted returns by stream slot which of the refused frames are to be handed over. The filters only read.
+func (s *Set) FramesWanted() []FramesWanted { return s.wanted.entries }
+
 // Streams returns the stream table.
 func (s *Set) Streams() StreamTable { return StreamTable{m: s.maps[can.FilterMapStreams]} }
 
@@ -300,7 +309,7 @@ func (s *Set) Close() error {
 			errs = append(errs, b.close())
 		}
 		errs = append(errs, s.epochs.close(), s.windows.close(), s.starts.close(), s.agent.close(),
-			s.shed.close(), s.refused.close(), s.meta.close())
+			s.shed.close(), s.refused.close(), s.wanted.close(), s.meta.close())
 		for _, m := range s.maps {
 			errs = append(errs, m.Close())
 		}

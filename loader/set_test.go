@@ -36,7 +36,8 @@ func TestSetCreateAndReopen(t *testing.T) {
 		t.Error("Open found maps where none can be")
 	}
 	if got, want := pinNames(t, root), []string{
-		"maps/agent_counters", "maps/epochs", "maps/meta", "maps/starts", "maps/stream_refused", "maps/stream_shed", "maps/streams", "maps/windows",
+		"maps/agent_counters", "maps/epochs", "maps/frames_wanted", "maps/meta", "maps/starts", "maps/stream_refused", "maps/stream_shed",
+		"maps/streams", "maps/windows",
 	}; !slices.Equal(got, want) {
 		t.Errorf("pins %v, want %v", got, want)
 	}

@@ -15,10 +15,12 @@ import (
 // loadFilter reads the compiled filter of this build.
 func loadFilter() (*ebpf.CollectionSpec, error) { return can.LoadFilter() }
 
-// newMembers names members of tables that layouts of other builds lack, as map.member, and says why zero means what those builds
-// have meant. A member that is neither there nor here is not filled in by a migration, which is refused then: nobody has argued
-// for it. No layout is older than the first, so there is none yet.
-func newMembers() map[string]string { return nil }
+// newMembers names members of tables that layouts of other builds lack, as map.member, or whole maps, and says why zero means what
+// those builds have meant. What is neither there nor here is not filled in by a migration, which is refused then: nobody has argued
+// for it.
+func newMembers() map[string]string {
+	return map[string]string{can.FilterMapFramesWanted: "no frame is handed over"}
+}
 
 // Capacities of the shared maps; see bpf/include/wire.h.
 const (

@@ -26,7 +26,10 @@ func loadFilter() (*ebpf.CollectionSpec, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range []string{can.FilterMapStreams, can.FilterMapWindows, can.FilterMapStreamShed, can.FilterMapStreamRefused, can.FilterMapEpochs, can.FilterMapStarts} {
+	for _, name := range []string{
+		can.FilterMapStreams, can.FilterMapWindows, can.FilterMapStreamShed, can.FilterMapStreamRefused, can.FilterMapFramesWanted,
+		can.FilterMapEpochs, can.FilterMapStarts,
+	} {
 		spec.Maps[name].MaxEntries = MaxStreams
 	}
 	u64 := &btf.Int{Name: "__u64", Size: 8}
@@ -70,7 +73,7 @@ func sortMembers(s *btf.Struct) {
 
 // newMembers is as in every build.
 func newMembers() map[string]string {
-	return map[string]string{"windows.shifted": "nobody reads it"}
+	return map[string]string{can.FilterMapFramesWanted: "no frame is handed over", "windows.shifted": "nobody reads it"}
 }
 
 // Capacities of the shared maps.

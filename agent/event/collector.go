@@ -302,6 +302,20 @@ func (c *Collector) collect(key Key, now Instant) (r Record, ok bool) {
 	return r, true
 }
 
+// Frames returns a record for each offending frame that the table keeps, ordered by time. They are no events of their own: those were
+// counted, and may have been reported without the frame. Safe for concurrent use.
+func (c *Collector) Frames() []Record {
+	now := c.o.Clock.Now()
+	kept := c.o.Table.Frames()
+	all := make([]Record, len(kept))
+	for i, f := range kept {
+		at := Instant{Boot: f.Boot}
+		all[i] = Record{Kind: f.Kind, Subject: f.Subject, Count: 1, First: at, Last: at, Frame: &kept[i].Frame}
+		c.complete(&all[i], now)
+	}
+	return all
+}
+
 // at gives a time of CLOCK_BOOTTIME its wall clock time, by what both clocks show now.
 func (c *Collector) at(boot int64, now Instant) Instant {
 	return Instant{Boot: boot, Wall: now.Wall - (now.Boot - boot)}

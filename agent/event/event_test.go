@@ -146,11 +146,16 @@ func TestCollect(t *testing.T) {
 	if out.count(Key{kind.Deletion, Stream(2)}) != 3 || out.count(Key{kind.BadTag, Stream(3)}) != 1 {
 		t.Error("hidden by the flood")
 	}
-	found := make(map[byte]bool)
-	for _, f := range table.Frames() {
-		found[f.Frame.Data[0]] = true
+	found, last := make(map[byte]bool), int64(0)
+	for _, r := range col.Frames() {
+		found[r.Frame.Data[0]] = true
+		if r.Count != 1 || r.Kind != kind.BadTag && r.Kind != kind.Deletion || r.Interface == "" || r.Severity == 0 || r.First != r.Last ||
+			r.First.Boot < last || r.First.Wall-r.First.Boot != c.now.Wall-c.now.Boot {
+			t.Errorf("frame %+v", r)
+		}
+		last = r.First.Boot
 	}
-	if !found[3] || !found[4] || len(table.Frames()) > 2*framesPerKind {
+	if !found[3] || !found[4] || len(table.Frames()) > 2*framesPerKind || len(col.Frames()) != len(table.Frames()) {
 		t.Errorf("frames %v", found)
 	}
 	// Quiet for long enough, the next is at once again.

@@ -17,6 +17,7 @@ const enum cw_verdict *cw_type_verdict __attribute__((unused));
 const enum cw_carrier *cw_type_carrier __attribute__((unused));
 const enum cw_role *cw_type_role __attribute__((unused));
 const struct cw_record_64 *cw_type_record_64 __attribute__((unused));
+const struct cw_refused_frame *cw_type_refused_frame __attribute__((unused));
 
 /*
  * A frame that we sent comes back with the socket that sent it. The frames of a TUN device come with the

@@ -54,7 +54,7 @@ static __always_inline const struct canfd_frame *cw_canfd_frame(struct __sk_buff
  * Judges a frame on a protected identifier, which ends in this program, and hands it over.
  */
 static __always_inline enum cw_verdict cw_can_sealed(struct __sk_buff *skb, const __u32 off, const __u32 protocol,
-						     canid_t id, const struct cw_stream *stream)
+						     canid_t id, const struct cw_stream *stream, __u32 *epoch)
 {
 	struct cw_origin origin = {.carrier = CW_CARRIER_CANFD};
 	const struct canfd_frame *frame;
@@ -72,8 +72,46 @@ static __always_inline enum cw_verdict cw_can_sealed(struct __sk_buff *skb, cons
 	origin.can_id = id;
 	origin.len = frame->len;
 	origin.flags = frame->flags;
-	verdict = cw_classify(stream, frame->data, frame->len, &origin.epoch);
+	verdict = cw_classify(stream, frame->data, frame->len, epoch);
+	origin.epoch = *epoch;
 	return cw_submit_64(verdict, stream, &origin, frame->data);
+}
+
+/*
+ * Hands over a refused frame, as the CAN stack would have seen it. There is none of CAN XL, which is longer
+ * than its room. The agent looks at these when it counts, so nobody is woken.
+ */
+static __always_inline void cw_can_show(struct __sk_buff *skb, const __u32 protocol, canid_t id, __u32 epoch,
+					const struct cw_stream *stream, enum cw_verdict verdict)
+{
+	struct cw_origin origin = {.can_id = id};
+	struct cw_refused_frame *record;
+	long failed;
+
+	if (protocol == bpf_htons(ETH_P_CANXL))
+		return;
+	record = bpf_ringbuf_reserve(&refused_frames, sizeof(*record), 0);
+	if (!record)
+		return;
+	/* The verifier wants lengths that are known. */
+	if (protocol == bpf_htons(ETH_P_CANFD)) {
+		origin.len = CANFD_MTU;
+		origin.carrier = CW_CARRIER_CANFD;
+		failed = bpf_skb_load_bytes_relative(skb, 0, record->frame, CANFD_MTU, CW_HDR_START_NET);
+	} else {
+		origin.len = CAN_MTU;
+		failed = bpf_skb_load_bytes_relative(skb, 0, record->frame, CAN_MTU, CW_HDR_START_NET);
+	}
+	if (failed) {
+		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
+		return;
+	}
+	cw_fill_head(&record->head, stream, &origin);
+	record->stream_id = stream->stream_id;
+	record->epoch = epoch;
+	record->verdict = verdict;
+	record->reserved = 0;
+	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
 }
 
 /*
@@ -86,6 +124,7 @@ static __always_inline enum cw_verdict cw_can_judge(struct __sk_buff *skb, const
 	struct cw_stream_key key = {.iface = cw_iface};
 	const struct cw_stream *stream;
 	enum cw_verdict verdict;
+	__u32 epoch = 0;
 	canid_t id;
 
 	/* No other EtherType reaches the CAN stack. */
@@ -117,7 +156,9 @@ static __always_inline enum cw_verdict cw_can_judge(struct __sk_buff *skb, const
 		return CW_OWN_ECHO;
 
 	/* From here on the identifier is protected. */
-	verdict = cw_can_sealed(skb, off, protocol, id, stream);
+	verdict = cw_can_sealed(skb, off, protocol, id, stream, &epoch);
+	if (cw_is_wanted(stream, verdict))
+		cw_can_show(skb, protocol, id, epoch, stream, verdict);
 	cw_count_refused(stream, verdict);
 	return verdict;
 }

@@ -66,6 +66,11 @@ type FilterCwEpochs struct {
 	}
 }
 
+type FilterCwFramesWanted struct {
+	_     structs.HostLayout
+	Until [16]uint32
+}
+
 type FilterCwMeta struct {
 	_             structs.HostLayout
 	Magic         [8]uint8
@@ -93,6 +98,25 @@ type FilterCwRecord64 struct {
 	StreamId uint32
 	Epoch    uint32
 	Spdu     [8]uint64
+}
+
+type FilterCwRefusedFrame struct {
+	_    structs.HostLayout
+	Head struct {
+		_       structs.HostLayout
+		TimeNs  uint64
+		Slot    uint32
+		CanId   uint32
+		SpduLen uint16
+		Carrier uint8
+		Flags   uint8
+		Iface   uint32
+	}
+	StreamId uint32
+	Epoch    uint32
+	Frame    [72]uint8
+	Verdict  uint32
+	Reserved uint32
 }
 
 type FilterCwRole uint32
@@ -201,24 +225,27 @@ type FilterCwWindow struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	FilterMapAgentCounters  = "agent_counters"
-	FilterMapCandidates     = "candidates"
-	FilterMapControl        = "control"
-	FilterMapEpochs         = "epochs"
-	FilterMapFilterCounters = "filter_counters"
-	FilterMapMeta           = "meta"
-	FilterMapStarts         = "starts"
-	FilterMapStreamRefused  = "stream_refused"
-	FilterMapStreamShed     = "stream_shed"
-	FilterMapStreams        = "streams"
-	FilterMapWindows        = "windows"
-	FilterProgCanIngress    = "can_ingress"
-	FilterVarCwIface        = "cw_iface"
-	FilterVarCwRingQuarter  = "cw_ring_quarter"
-	FilterVarCwTypeCarrier  = "cw_type_carrier"
-	FilterVarCwTypeRecord64 = "cw_type_record_64"
-	FilterVarCwTypeRole     = "cw_type_role"
-	FilterVarCwTypeVerdict  = "cw_type_verdict"
+	FilterMapAgentCounters      = "agent_counters"
+	FilterMapCandidates         = "candidates"
+	FilterMapControl            = "control"
+	FilterMapEpochs             = "epochs"
+	FilterMapFilterCounters     = "filter_counters"
+	FilterMapFramesWanted       = "frames_wanted"
+	FilterMapMeta               = "meta"
+	FilterMapRefusedFrames      = "refused_frames"
+	FilterMapStarts             = "starts"
+	FilterMapStreamRefused      = "stream_refused"
+	FilterMapStreamShed         = "stream_shed"
+	FilterMapStreams            = "streams"
+	FilterMapWindows            = "windows"
+	FilterProgCanIngress        = "can_ingress"
+	FilterVarCwIface            = "cw_iface"
+	FilterVarCwRingQuarter      = "cw_ring_quarter"
+	FilterVarCwTypeCarrier      = "cw_type_carrier"
+	FilterVarCwTypeRecord64     = "cw_type_record_64"
+	FilterVarCwTypeRefusedFrame = "cw_type_refused_frame"
+	FilterVarCwTypeRole         = "cw_type_role"
+	FilterVarCwTypeVerdict      = "cw_type_verdict"
 )
 
 // LoadFilter returns the embedded CollectionSpec for Filter.
@@ -275,7 +302,9 @@ type FilterMapSpecs struct {
 	Control        *ebpf.MapSpec `ebpf:"control"`
 	Epochs         *ebpf.MapSpec `ebpf:"epochs"`
 	FilterCounters *ebpf.MapSpec `ebpf:"filter_counters"`
+	FramesWanted   *ebpf.MapSpec `ebpf:"frames_wanted"`
 	Meta           *ebpf.MapSpec `ebpf:"meta"`
+	RefusedFrames  *ebpf.MapSpec `ebpf:"refused_frames"`
 	Starts         *ebpf.MapSpec `ebpf:"starts"`
 	StreamRefused  *ebpf.MapSpec `ebpf:"stream_refused"`
 	StreamShed     *ebpf.MapSpec `ebpf:"stream_shed"`
@@ -287,12 +316,13 @@ type FilterMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type FilterVariableSpecs struct {
-	CwIface        *ebpf.VariableSpec `ebpf:"cw_iface"`
-	CwRingQuarter  *ebpf.VariableSpec `ebpf:"cw_ring_quarter"`
-	CwTypeCarrier  *ebpf.VariableSpec `ebpf:"cw_type_carrier"`
-	CwTypeRecord64 *ebpf.VariableSpec `ebpf:"cw_type_record_64"`
-	CwTypeRole     *ebpf.VariableSpec `ebpf:"cw_type_role"`
-	CwTypeVerdict  *ebpf.VariableSpec `ebpf:"cw_type_verdict"`
+	CwIface            *ebpf.VariableSpec `ebpf:"cw_iface"`
+	CwRingQuarter      *ebpf.VariableSpec `ebpf:"cw_ring_quarter"`
+	CwTypeCarrier      *ebpf.VariableSpec `ebpf:"cw_type_carrier"`
+	CwTypeRecord64     *ebpf.VariableSpec `ebpf:"cw_type_record_64"`
+	CwTypeRefusedFrame *ebpf.VariableSpec `ebpf:"cw_type_refused_frame"`
+	CwTypeRole         *ebpf.VariableSpec `ebpf:"cw_type_role"`
+	CwTypeVerdict      *ebpf.VariableSpec `ebpf:"cw_type_verdict"`
 }
 
 // FilterObjects contains all objects after they have been loaded into the kernel.
@@ -320,7 +350,9 @@ type FilterMaps struct {
 	Control        *ebpf.Map `ebpf:"control"`
 	Epochs         *ebpf.Map `ebpf:"epochs"`
 	FilterCounters *ebpf.Map `ebpf:"filter_counters"`
+	FramesWanted   *ebpf.Map `ebpf:"frames_wanted"`
 	Meta           *ebpf.Map `ebpf:"meta"`
+	RefusedFrames  *ebpf.Map `ebpf:"refused_frames"`
 	Starts         *ebpf.Map `ebpf:"starts"`
 	StreamRefused  *ebpf.Map `ebpf:"stream_refused"`
 	StreamShed     *ebpf.Map `ebpf:"stream_shed"`
@@ -335,7 +367,9 @@ func (m *FilterMaps) Close() error {
 		m.Control,
 		m.Epochs,
 		m.FilterCounters,
+		m.FramesWanted,
 		m.Meta,
+		m.RefusedFrames,
 		m.Starts,
 		m.StreamRefused,
 		m.StreamShed,
@@ -348,12 +382,13 @@ func (m *FilterMaps) Close() error {
 //
 // It can be passed to LoadFilterObjects or ebpf.CollectionSpec.LoadAndAssign.
 type FilterVariables struct {
-	CwIface        *ebpf.Variable `ebpf:"cw_iface"`
-	CwRingQuarter  *ebpf.Variable `ebpf:"cw_ring_quarter"`
-	CwTypeCarrier  *ebpf.Variable `ebpf:"cw_type_carrier"`
-	CwTypeRecord64 *ebpf.Variable `ebpf:"cw_type_record_64"`
-	CwTypeRole     *ebpf.Variable `ebpf:"cw_type_role"`
-	CwTypeVerdict  *ebpf.Variable `ebpf:"cw_type_verdict"`
+	CwIface            *ebpf.Variable `ebpf:"cw_iface"`
+	CwRingQuarter      *ebpf.Variable `ebpf:"cw_ring_quarter"`
+	CwTypeCarrier      *ebpf.Variable `ebpf:"cw_type_carrier"`
+	CwTypeRecord64     *ebpf.Variable `ebpf:"cw_type_record_64"`
+	CwTypeRefusedFrame *ebpf.Variable `ebpf:"cw_type_refused_frame"`
+	CwTypeRole         *ebpf.Variable `ebpf:"cw_type_role"`
+	CwTypeVerdict      *ebpf.Variable `ebpf:"cw_type_verdict"`
 }
 
 // FilterPrograms contains all programs after they have been loaded into the kernel.

@@ -161,16 +161,22 @@ struct cw_origin {
 	__u32 epoch;
 };
 
+static __always_inline void cw_fill_head(struct cw_record_head *head, const struct cw_stream *stream,
+					 const struct cw_origin *origin)
+{
+	head->time_ns = bpf_ktime_get_boot_ns();
+	head->slot = stream->slot;
+	head->can_id = origin->can_id;
+	head->spdu_len = origin->len;
+	head->carrier = origin->carrier;
+	head->flags = origin->flags;
+	head->iface = cw_iface;
+}
+
 static __always_inline void cw_fill_64(struct cw_record_64 *record, const struct cw_stream *stream,
 				       const struct cw_origin *origin, const __u64 *spdu)
 {
-	record->head.time_ns = bpf_ktime_get_boot_ns();
-	record->head.slot = stream->slot;
-	record->head.can_id = origin->can_id;
-	record->head.spdu_len = origin->len;
-	record->head.carrier = origin->carrier;
-	record->head.flags = origin->flags;
-	record->head.iface = cw_iface;
+	cw_fill_head(&record->head, stream, origin);
 	record->stream_id = stream->stream_id;
 	record->epoch = origin->epoch;
 	/* Always the whole room: older verifiers refuse a length that varies. */
@@ -213,6 +219,25 @@ static __always_inline enum cw_verdict cw_submit_64(enum cw_verdict verdict, con
 	cw_fill_64(record, stream, origin, spdu);
 	bpf_ringbuf_submit(record, 0);
 	return CW_CANDIDATE;
+}
+
+/*
+ * Does the agent want to see a frame of the stream that has this verdict? It is asked before the frame is
+ * counted. CPUs that ask at once may get the same answer: some frames more, no harm.
+ */
+static __always_inline bool cw_is_wanted(const struct cw_stream *stream, enum cw_verdict verdict)
+{
+	__u32 slot = stream->slot, index = cw_refused_index(verdict);
+	const struct cw_frames_wanted *wanted;
+	const __u64 *refused;
+
+	if (index >= CW_WANTED)
+		return false;
+	wanted = bpf_map_lookup_elem(&frames_wanted, &slot);
+	refused = bpf_map_lookup_elem(&stream_refused, &slot);
+	if (!wanted || !refused)
+		return false;
+	return (__s32)(CW_READ_ONCE(wanted->until[index]) - (__u32)CW_READ_ONCE(refused[index])) > 0;
 }
 
 /*

@@ -118,8 +118,20 @@ struct cw_stream_refused {
 	__u64 reserved[CW_REFUSED - 9];
 };
 
+/*
+ * Of one stream: which frames the agent wants to see of those that are refused, by the places of struct
+ * cw_stream_refused: those that are refused while the low 32 bits of the counter are below until, so that a
+ * flood costs a few frames at each look of the agent and then a comparison. The agent writes it.
+ */
+#define CW_WANTED (CW_REPLAY - CW_PLAINTEXT_ON_PROTECTED + 1) /* not those that had no room */
+
+struct cw_frames_wanted {
+	__u32 until[CW_REFUSED];
+};
+
 #define CW_REFUSED_PLACE(name) (__builtin_offsetof(struct cw_stream_refused, name) / sizeof(__u64))
 
+_Static_assert(sizeof(struct cw_frames_wanted) == 64, "one cache line");
 _Static_assert(sizeof(struct cw_stream_refused) == CW_REFUSED * sizeof(__u64), "whole cache lines");
 _Static_assert(CW_REFUSED_PLACE(plaintext_on_protected) == 0, "the first");
 _Static_assert(CW_REFUSED_PLACE(unknown_epoch) == CW_UNKNOWN_EPOCH - CW_PLAINTEXT_ON_PROTECTED, "enum order");

@@ -51,7 +51,7 @@ struct cw_stream_key {
 };
 
 struct cw_stream {
-	__u32 slot;	   /* dense index into windows, stream_shed and stream_refused */
+	__u32 slot;	   /* dense index into the maps by stream slot */
 	__u32 stream_id;   /* of the binding; goes into the associated data */
 	__u32 node;	   /* dense index into epochs and starts */
 	__u8 carrier;	   /* enum cw_carrier */
@@ -149,6 +149,21 @@ struct cw_record_64 {
 	__u64 spdu[CW_SPDU_ROOM_64 / 8];
 };
 
+/*
+ * A frame that was refused, as it was on the bus, for whoever looks into what was done there. It is only shown:
+ * nothing is opened from here. head.spdu_len is how many bytes of frame there are.
+ */
+#define CW_FRAME_ROOM 72 /* struct canfd_frame */
+
+struct cw_refused_frame {
+	struct cw_record_head head;
+	__u32 stream_id;
+	__u32 epoch; /* all 32 bits; 0 where the verdict came before the epoch was found */
+	__u8 frame[CW_FRAME_ROOM];
+	__u32 verdict;
+	__u32 reserved;
+};
+
 _Static_assert(sizeof(struct cw_stream_key) == 8, "layout");
 _Static_assert(sizeof(struct cw_stream) == 32, "layout");
 _Static_assert(sizeof(struct cw_epochs) == 64, "one cache line");
@@ -158,5 +173,6 @@ _Static_assert(sizeof(struct cw_window) == 576, "whole cache lines");
 _Static_assert(sizeof(struct cw_meta) == 128, "layout");
 _Static_assert(sizeof(struct cw_record_head) == 24, "layout");
 _Static_assert(sizeof(struct cw_record_64) == 96, "layout");
+_Static_assert(sizeof(struct cw_refused_frame) == 112, "layout");
 
 #endif /* CELLWARD_WIRE_H */

@@ -103,17 +103,3 @@ func appendFrame(b []byte, f *loader.CANFrame) []byte {
 	}
 	return append(b, f.Data[:n]...)
 }
-
-// WriteFrames writes frames as a Table keeps them, with the wall clock time by what both clocks show now.
-func WriteFrames(w io.Writer, t *event.Table, now event.Instant) error {
-	out := NewWriter(w)
-	for _, f := range t.Frames() {
-		at := event.Instant{Boot: f.Boot, Wall: now.Wall - (now.Boot - f.Boot)}
-		r := event.Record{Kind: f.Kind, Subject: f.Subject, First: at, Last: at, Frame: &f.Frame}
-		t.Directory().Locate(f.Subject, &r)
-		if err := out.Write(&r); err != nil {
-			return err
-		}
-	}
-	return out.Flush()
-}

@@ -17,7 +17,6 @@ import (
 
 	"github.com/cellward/cellward/agent/event"
 	"github.com/cellward/cellward/agent/event/kind"
-	"github.com/cellward/cellward/agent/policy"
 	"github.com/cellward/cellward/agent/tooltest"
 	"github.com/cellward/cellward/loader"
 )
@@ -91,30 +90,6 @@ func TestWriter(t *testing.T) {
 	}
 	if _, err := pcapgo.NewNgReader(&empty, pcapgo.DefaultNgReaderOptions); err != nil {
 		t.Error(err)
-	}
-}
-
-func TestWriteFrames(t *testing.T) {
-	set, err := policy.Load("../../policy/testdata/good/security_policy_bms_data.yaml", "../../policy/testdata/good/pack-a.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	table := event.NewTable(event.NewDirectory(set))
-	for i := range 3 {
-		table.Note(&event.Note{Kind: kind.BadTag, Subject: event.Stream(i), Time: int64(i), Frame: frame(0x100, loader.CANFDFDF, 48)})
-	}
-	var b bytes.Buffer
-	if err := WriteFrames(&b, table, event.Instant{Boot: 100, Wall: 1e18 + 100}); err != nil {
-		t.Fatal(err)
-	}
-	r, err := pcapgo.NewNgReader(&b, pcapgo.NgReaderOptions{WantMixedLinkType: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range int64(3) {
-		if _, info, err := r.ReadPacketData(); err != nil || info.Timestamp.UnixNano() != 1e18+i {
-			t.Errorf("%+v, %v", info, err)
-		}
 	}
 }
 

@@ -116,6 +116,23 @@ func each(errs io.Writer, paths []string, do func(*event.Record) error) error {
 
 // ExportPCAPNG writes the frames in a log to a file, whole or not at all; to stdout for "-". It returns how many there were.
 func ExportPCAPNG(out string, stdout, errs io.Writer, paths []string) (frames int, err error) {
+	return export(out, stdout, func(do func(*event.Record) error) error { return each(errs, paths, do) })
+}
+
+// ExportFrames is ExportPCAPNG for records in memory.
+func ExportFrames(out string, stdout io.Writer, records []event.Record) (frames int, err error) {
+	return export(out, stdout, func(do func(*event.Record) error) error {
+		for i := range records {
+			if err := do(&records[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// export writes the frames of the records that each comes to.
+func export(out string, stdout io.Writer, each func(do func(*event.Record) error) error) (frames int, err error) {
 	w := stdout
 	if out != "-" {
 		f, err := os.CreateTemp(filepath.Dir(out), filepath.Base(out)+".*.tmp")
@@ -133,7 +150,7 @@ func ExportPCAPNG(out string, stdout, errs io.Writer, paths []string) (frames in
 		w = f
 	}
 	c := capture.NewWriter(w)
-	unreadable := each(errs, paths, func(r *event.Record) error {
+	unreadable := each(func(r *event.Record) error {
 		if r.Frame != nil {
 			frames++
 		}

@@ -21,7 +21,9 @@ const (
 	TestrunMapControl        = "control"
 	TestrunMapEpochs         = "epochs"
 	TestrunMapFilterCounters = "filter_counters"
+	TestrunMapFramesWanted   = "frames_wanted"
 	TestrunMapMeta           = "meta"
+	TestrunMapRefusedFrames  = "refused_frames"
 	TestrunMapStarts         = "starts"
 	TestrunMapStreamRefused  = "stream_refused"
 	TestrunMapStreamShed     = "stream_shed"
@@ -86,7 +88,9 @@ type TestrunMapSpecs struct {
 	Control        *ebpf.MapSpec `ebpf:"control"`
 	Epochs         *ebpf.MapSpec `ebpf:"epochs"`
 	FilterCounters *ebpf.MapSpec `ebpf:"filter_counters"`
+	FramesWanted   *ebpf.MapSpec `ebpf:"frames_wanted"`
 	Meta           *ebpf.MapSpec `ebpf:"meta"`
+	RefusedFrames  *ebpf.MapSpec `ebpf:"refused_frames"`
 	Starts         *ebpf.MapSpec `ebpf:"starts"`
 	StreamRefused  *ebpf.MapSpec `ebpf:"stream_refused"`
 	StreamShed     *ebpf.MapSpec `ebpf:"stream_shed"`
@@ -127,7 +131,9 @@ type TestrunMaps struct {
 	Control        *ebpf.Map `ebpf:"control"`
 	Epochs         *ebpf.Map `ebpf:"epochs"`
 	FilterCounters *ebpf.Map `ebpf:"filter_counters"`
+	FramesWanted   *ebpf.Map `ebpf:"frames_wanted"`
 	Meta           *ebpf.Map `ebpf:"meta"`
+	RefusedFrames  *ebpf.Map `ebpf:"refused_frames"`
 	Starts         *ebpf.Map `ebpf:"starts"`
 	StreamRefused  *ebpf.Map `ebpf:"stream_refused"`
 	StreamShed     *ebpf.Map `ebpf:"stream_shed"`
@@ -142,7 +148,9 @@ func (m *TestrunMaps) Close() error {
 		m.Control,
 		m.Epochs,
 		m.FilterCounters,
+		m.FramesWanted,
 		m.Meta,
+		m.RefusedFrames,
 		m.Starts,
 		m.StreamRefused,
 		m.StreamShed,
