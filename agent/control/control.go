@@ -237,9 +237,10 @@ func exchange(ctx context.Context, socket, method, resource string, body io.Read
 	return resp.StatusCode, answer, nil
 }
 
-// isUnanswered says that the other side has let the connection go, before or behind the request.
+// isUnanswered says that there was a connection, and no answer.
 func isUnanswered(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE)
+	var op *net.OpError
+	return err != nil && !errors.Is(err, ErrNotRunning) && !(errors.As(err, &op) && op.Op == "dial")
 }
 
 // request sends one request and returns its answer, whose body is still to be read.
