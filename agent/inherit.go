@@ -64,7 +64,7 @@ func succeed(ctx context.Context, opts Options) (err error) {
 	s.inherited, s.resumed = true, true
 	stop := context.AfterFunc(ctx, func() { _ = s.conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	if err := s.prepare(); err != nil {
+	if err := s.prepare(ctx); err != nil {
 		return err
 	}
 	if err := s.receive(); err != nil {
@@ -85,8 +85,8 @@ func succeed(ctx context.Context, opts Options) (err error) {
 }
 
 // prepare does everything that can be done beside the predecessor.
-func (s *succession) prepare() error {
-	if err := s.conn.SetDeadline(time.Now().Add(greetTime)); err != nil {
+func (s *succession) prepare(ctx context.Context) error {
+	if err := s.bound(ctx, greetTime); err != nil {
 		return err
 	}
 	facts, err := loader.Facts()
@@ -115,10 +115,18 @@ func (s *succession) prepare() error {
 	if s.prepared, err = s.maps.Prepare(s.busOptions()...); err != nil {
 		return err
 	}
-	if err := s.conn.SetDeadline(time.Now().Add(quietTime + 2*passTime)); err != nil {
+	if err := s.bound(ctx, quietTime+2*passTime); err != nil {
 		return err
 	}
 	return s.conn.Send(takeover.KindPrepared, takeover.Prepared{})
+}
+
+// bound bounds what follows of the conversation. If ctx has ended it says so: what that has cut short would begin anew.
+func (s *succession) bound(ctx context.Context, d time.Duration) error {
+	if err := s.conn.SetDeadline(time.Now().Add(d)); err != nil {
+		return err
+	}
+	return context.Cause(ctx)
 }
 
 // adoptGateway is OpenGateway with the lock of the agent that has the folder.

@@ -5,6 +5,8 @@ package agent
 import (
 	"context"
 	"errors"
+	"net"
+	"os"
 	"testing"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 	"github.com/cellward/cellward/agent/epoch"
 	"github.com/cellward/cellward/agent/event/kind"
 	"github.com/cellward/cellward/agent/takeover"
+	"golang.org/x/sys/unix"
 )
 
 // TestCarryOn lays a second core over the tables of a first, with what that has handed over: a key is no younger than it was, whatever the
@@ -181,5 +184,31 @@ func TestHardwareIsHeld(t *testing.T) {
 	h.release()
 	if err := h.wait(t.Context(), second); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestEndedInBetween ends a successor before it gives the conversation more time: it does not wait that long.
+func TestEndedInBetween(t *testing.T) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ends [2]net.Conn
+	for i, fd := range fds {
+		f := os.NewFile(uintptr(fd), "pair")
+		ends[i], err = net.FileConn(f)
+		if err := errors.Join(err, f.Close()); err != nil {
+			t.Fatal(err)
+		}
+		defer ends[i].Close()
+	}
+	s := &succession{conn: takeover.NewConn(ends[0].(*net.UnixConn))}
+	ctx, cancel := context.WithCancel(t.Context())
+	if err := s.bound(ctx, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := s.bound(ctx, time.Hour); !errors.Is(err, context.Canceled) {
+		t.Errorf("after the end: %v", err)
 	}
 }

@@ -158,7 +158,7 @@ func TestKernelStatusText(t *testing.T) {
 			Verdicts: map[string]uint64{"passed": 3, "bad_tag": 0},
 		}},
 		Nodes:   []KernelNode{{Index: 0, Name: "bmu", Verified: 70, Epochs: []KernelEpoch{{Number: 2, Base: 5, Starts: []uint64{9, 5}}}}, {Index: 1}},
-		Streams: []KernelStream{{Stream: 2, CANID: "6F2", Role: "sample", Highest: 70, Committed: 4, Published: 3}},
+		Streams: []KernelStream{{Stream: 2, CANID: "6F2", Role: "sample", Highest: 70, Committed: 4, Published: 3, Shed: 1, Refused: map[string]uint64{"replay": 20, "malformed": 5}}},
 	}
 	for _, c := range []struct {
 		whole bool
@@ -180,8 +180,8 @@ NODE  NAME  EPOCH  FROM COUNTER  STARTS  HIGHEST VERIFIED
 0     bmu   2      5             9, 5    70
 1     -     none   -             -       0
 
-STREAM  SLOT  NODE  BUS SLOT  ID   ROLE    SOURCE  HIGHEST  COMMITTED  PUBLISHED  SHED
-2       0     0     0         6F2  sample  -       70       4          3          0
+STREAM  SLOT  NODE  BUS SLOT  ID   ROLE    SOURCE  HIGHEST  COMMITTED  PUBLISHED  REFUSED  SHED
+2       0     0     0         6F2  sample  -       70       4          3          25       1
 `},
 	} {
 		var b bytes.Buffer

@@ -68,10 +68,10 @@ func (k *KernelStatus) WriteText(w io.Writer, whole bool) error {
 				fmt.Fprintf(t, "%d\t%s\t%d\t%d\t%s\t%d\n", n.Index, dash(n.Name), e.Number, e.Base, counters(e.Starts), n.Verified)
 			}
 		}
-		fmt.Fprintf(t, "\nSTREAM\tSLOT\tNODE\tBUS SLOT\tID\tROLE\tSOURCE\tHIGHEST\tCOMMITTED\tPUBLISHED\tSHED\n")
+		fmt.Fprintf(t, "\nSTREAM\tSLOT\tNODE\tBUS SLOT\tID\tROLE\tSOURCE\tHIGHEST\tCOMMITTED\tPUBLISHED\tREFUSED\tSHED\n")
 		for _, s := range k.Streams {
-			fmt.Fprintf(t, "%d\t%d\t%d\t%d\t%s\t%s\t%s\t%d\t%d\t%d\t%d\n", s.Stream, s.Slot, s.Node, s.Interface, s.CANID, s.Role, dash(s.Source),
-				s.Highest, s.Committed, s.Published, s.Shed)
+			fmt.Fprintf(t, "%d\t%d\t%d\t%d\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\n", s.Stream, s.Slot, s.Node, s.Interface, s.CANID, s.Role, dash(s.Source),
+				s.Highest, s.Committed, s.Published, refusedInAll(s.Refused), s.Shed)
 		}
 	}
 	if err := t.Flush(); err != nil {

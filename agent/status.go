@@ -167,6 +167,14 @@ func refusedByName(c *loader.StreamCounts) map[string]uint64 {
 	return all
 }
 
+// refusedInAll adds up what refusedByName has named.
+func refusedInAll(byVerdict map[string]uint64) (sum uint64) {
+	for _, n := range byVerdict {
+		sum += n
+	}
+	return sum
+}
+
 // Settled reports whether every candidate and every start record has been dealt with: each that the filter let through has
 // one more verdict, the agent's.
 func (s *Status) Settled() bool {

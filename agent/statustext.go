@@ -51,14 +51,14 @@ func (s *Status) WriteText(w io.Writer) error {
 			fmt.Fprintf(t, "%s\t%s\t%d\t%v\t%s\t%d\n", n.Name, n.KID, e.Number, time.Duration(e.AgeS)*time.Second, e.Method, n.Verified)
 		}
 	}
-	fmt.Fprintf(t, "\nSTREAM\tBUS\tID\tSOURCE\tSENSITIVITY\tRATE\tHIGHEST\tPUBLISHED\tLOST\tMISSING\tDELETED\tSHED\n")
+	fmt.Fprintf(t, "\nSTREAM\tBUS\tID\tSOURCE\tSENSITIVITY\tRATE\tHIGHEST\tPUBLISHED\tLOST\tMISSING\tDELETED\tREFUSED\tSHED\n")
 	for _, r := range s.Streams {
 		source, sensitivity, rate := r.Source, r.Sensitivity, r.SamplingRate
 		if source == "" {
 			source, sensitivity, rate = r.Role, "-", "-"
 		}
-		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\n", r.Stream, r.Interface, r.CANID, source, sensitivity, rate,
-			r.Highest, r.Published, r.Lost, r.Missing, r.Deleted-r.Corrected, r.Shed)
+		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", r.Stream, r.Interface, r.CANID, source, sensitivity, rate,
+			r.Highest, r.Published, r.Lost, r.Missing, r.Deleted-r.Corrected, refusedInAll(r.Refused), r.Shed)
 	}
 	if err := t.Flush(); err != nil {
 		return fmt.Errorf("write status: %w", err)

@@ -208,9 +208,24 @@ func Get(ctx context.Context, socket, resource string, out any) error {
 	return nil
 }
 
+// What is read is asked for again where the connection ended without an answer: an agent that hands over to its successor leaves what it
+// has not begun to answer, and that one listens on the same socket.
+const (
+	readTries = 4
+	readPause = 100 * time.Millisecond
+)
+
 // exchange sends one request and reads its answer whole.
 func exchange(ctx context.Context, socket, method, resource string, body io.Reader) (status int, answer []byte, err error) {
 	resp, err := request(ctx, socket, method, resource, body)
+	for try := 1; try < readTries && method == http.MethodGet && isUnanswered(err); try++ {
+		select {
+		case <-ctx.Done():
+			return 0, nil, err
+		case <-time.After(readPause):
+		}
+		resp, err = request(ctx, socket, method, resource, nil)
+	}
 	if err != nil {
 		return 0, nil, err
 	}
@@ -220,6 +235,12 @@ func exchange(ctx context.Context, socket, method, resource string, body io.Read
 		return 0, nil, fmt.Errorf("read answer of agent: %w", err)
 	}
 	return resp.StatusCode, answer, nil
+}
+
+// isUnanswered says that there was a connection, and no answer.
+func isUnanswered(err error) bool {
+	var op *net.OpError
+	return err != nil && !errors.Is(err, ErrNotRunning) && !(errors.As(err, &op) && op.Op == "dial")
 }
 
 // request sends one request and returns its answer, whose body is still to be read.

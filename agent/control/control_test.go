@@ -95,3 +95,59 @@ func TestStaleSocketAndForeignFile(t *testing.T) {
 		t.Fatalf("plain file was harmed: %q %v", b, err)
 	}
 }
+
+// TestReadAgain ends connections without an answer, as an agent does that hands its socket over. What is read is asked for again, some times;
+// what changes something is not, since nobody knows whether it has.
+func TestReadAgain(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		reset bool
+		ended int // connections
+		post  bool
+		asked int
+		good  bool
+	}{
+		{"answered", false, 0, false, 1, true},
+		{"ended once", false, 1, false, 2, true},
+		{"reset twice", true, 2, false, 3, true},
+		{"never answered", false, 100, false, readTries, false},
+		{"an action", false, 1, true, 1, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "control.sock")
+			ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			asked, done := 0, make(chan struct{})
+			go func() {
+				defer close(done)
+				for {
+					c, err := ln.Accept()
+					if err != nil {
+						return
+					}
+					asked++
+					if !tt.reset || asked > tt.ended { // what is left unread resets the connection
+						_, _ = c.Read(make([]byte, 4096))
+					}
+					if asked > tt.ended {
+						_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1\r\nConnection: close\r\n\r\n7")
+					}
+					_ = c.Close()
+				}
+			}()
+			var got int
+			if tt.post {
+				err = Post(t.Context(), path, "/v1/do", struct{}{}, &got)
+			} else {
+				err = Get(t.Context(), path, StatusPath, &got)
+			}
+			_ = ln.Close()
+			<-done
+			if asked != tt.asked || (err == nil) != tt.good || tt.good && got != 7 {
+				t.Errorf("asked %d times: %d, %v", asked, got, err)
+			}
+		})
+	}
+}
