@@ -156,6 +156,9 @@ func TestDroppedKeyIsWiped(t *testing.T) {
 
 // TestKeyIsNowhereElse searches all memory of the process for the second half of a key, which is its second round key
 // as it stands. The slot has it, and nothing else does.
+//
+// On a busy machine a signal may come while a register holds a part of the key, and store it: that is the runtime's and not the engine's
+// copy, and the next key has none. What an engine leaves it leaves of every key.
 func TestKeyIsNowhereElse(t *testing.T) {
 	for _, e := range realEngines() {
 		side, ok := e.(*SideBySide)
@@ -163,46 +166,62 @@ func TestKeyIsNowhereElse(t *testing.T) {
 			continue // std keeps round keys on the heap
 		}
 		t.Run("engine="+e.Name(), func(t *testing.T) {
-			// The caller's own copy lies in memory that this test can give back.
-			secret := newGuarded(t, 1)
-			key, iv := (*[KeySize]byte)(secret.first(KeySize)), (*[IVSize]byte)(secret.last(IVSize))
-			// The system call writes where it is told to; rand.Read would make the bytes elsewhere.
-			if n, err := unix.Getrandom(key[:], 0); n != KeySize || err != nil {
-				t.Fatal(err)
+			var elsewhere error
+			for range 20 {
+				if elsewhere = keyElsewhere(t, side); elsewhere == nil {
+					return
+				}
 			}
-			// What is searched for must lie somewhere too: in a mapping that the search leaves out.
-			needle := newGuarded(t, 1).first(16)
-			copy(needle, key[16:])
-			k, err := e.NewKey(key, iv)
-			if err != nil {
-				t.Fatal(err)
-			}
-			// What the kernel reads for nobody, this search does not read either.
-			inSlot := 1
-			if side.mem.Backing().Kind == secretmem.KindSecret {
-				inSlot = 0
-			}
-			if got := occurrences(t, needle); got != 1+inSlot || !bytes.Equal(k.slot.round[0][:], needle) {
-				t.Fatalf("the key is in memory %d times: the search for it is wrong", got)
-			}
-			clear(key[:])
-			ops := make([]Op, 9)
-			for i := range ops {
-				record, _ := sealed(t, e, k, 40*i, 3)
-				ops[i] = Op{Key: k, Record: record, Dst: make([]byte, 40*i)}
-			}
-			if side.Open(ops) != len(ops) {
-				t.Fatal("refused")
-			}
-			if got := occurrences(t, needle); got != inSlot {
-				t.Errorf("the key is in memory %d times outside its slot", got-inSlot)
-			}
-			k.Wipe()
-			if got := occurrences(t, needle); got != 0 {
-				t.Errorf("the key is in memory %d times after it was wiped", got)
-			}
+			t.Error(elsewhere)
 		})
 	}
+}
+
+// keyElsewhere makes a key, uses it and wipes it, and says where it is in memory besides its slot.
+func keyElsewhere(t *testing.T, e *SideBySide) error {
+	// The caller's own copy lies in memory that this test can give back.
+	secret := newGuarded(t, 1)
+	key, iv := (*[KeySize]byte)(secret.first(KeySize)), (*[IVSize]byte)(secret.last(IVSize))
+	// The system call writes where it is told to; rand.Read would make the bytes elsewhere.
+	if n, err := unix.Getrandom(key[:], 0); n != KeySize || err != nil {
+		t.Fatal(err)
+	}
+	// What is searched for must lie somewhere too: in a mapping that the search leaves out.
+	needle := newGuarded(t, 1).first(16)
+	copy(needle, key[16:])
+	k, err := e.NewKey(key, iv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Wipe()
+	// What the kernel reads for nobody, this search does not read either.
+	inSlot := 1
+	if e.mem.Backing().Kind == secretmem.KindSecret {
+		inSlot = 0
+	}
+	if !bytes.Equal(k.slot.round[0][:], needle) {
+		t.Fatal("the slot does not have the key: the search for it is wrong")
+	}
+	if got := occurrences(t, needle); got != 1+inSlot {
+		return fmt.Errorf("the key is in memory %d times, want %d, which are the caller's and the slot's", got, 1+inSlot)
+	}
+	clear(key[:])
+	ops := make([]Op, 9)
+	for i := range ops {
+		record, _ := sealed(t, e, k, 40*i, 3)
+		ops[i] = Op{Key: k, Record: record, Dst: make([]byte, 40*i)}
+	}
+	if e.Open(ops) != len(ops) {
+		t.Fatal("refused")
+	}
+	if got := occurrences(t, needle); got != inSlot {
+		return fmt.Errorf("the key is in memory %d times outside its slot", got-inSlot)
+	}
+	k.Wipe()
+	if got := occurrences(t, needle); got != 0 {
+		return fmt.Errorf("the key is in memory %d times after it was wiped", got)
+	}
+	return nil
 }
 
 // occurrences counts a pattern in all memory that can be written, apart from the mapping that the pattern lies in.
