@@ -309,16 +309,24 @@ func TestDo(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := newHidden(48)
-			func() {
-				defer func() {
-					if r := recover(); (r != nil) != (name == "panics") {
-						t.Errorf("panic %v", r)
-					}
+			// On a busy machine a signal may store a part of the secret, which is for Collect to overwrite. The next one has no such
+			// part; what Do leaves it leaves of every secret.
+			var hits []string
+			for range 10 {
+				h := newHidden(48)
+				func() {
+					defer func() {
+						if r := recover(); (r != nil) != (name == "panics") {
+							t.Errorf("panic %v", r)
+						}
+					}()
+					Do(func() { f(h) })
 				}()
-				Do(func() { f(h) })
-			}()
-			for _, hit := range found(t, h) {
+				if hits = found(t, h); len(hits) == 0 {
+					return
+				}
+			}
+			for _, hit := range hits {
 				t.Error(hit)
 			}
 		})
