@@ -100,7 +100,7 @@ func (b *Bus) Candidates() *Ring { return b.candidates }
 // Control returns the ring of start records.
 func (b *Bus) Control() *Ring { return b.control }
 
-// RefusedFrames returns the ring of refused frames, as far as they were wanted ([Set.FramesWanted]). Nobody is woken for them. A frame is
+// RefusedFrames returns the ring of refused frames, as far as they were wanted ([Set.WantFrames]). Nobody is woken for them. A frame is
 // there before it is counted.
 func (b *Bus) RefusedFrames() *Ring { return b.refused }
 

@@ -111,7 +111,7 @@ func tMigrateWithoutRefused(t *testing.T, kind string) {
 	if got := l.set.StreamCounts(7); got != (StreamCounts{}) {
 		t.Errorf("the stream's counts are %v", got)
 	}
-	l.set.FramesWanted()[7].Want(Replay, 1)
+	l.set.WantFrames(7, Replay, 1)
 	l.judged(t)
 	if got := l.set.StreamCounts(7); got.Total() != 4 || got[Replay] != 1 {
 		t.Errorf("the stream's counts are %v", got)

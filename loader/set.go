@@ -294,9 +294,6 @@ func (s *Set) StreamRefused() []StreamRefused { return s.refused.entries }
 // WantFrames has the filters show the next frames of the stream in a slot that they refuse by v: see [FramesWanted.Want].
 func (s *Set) WantFrames(slot int, v Verdict, until uint64) { s.wanted.entries[slot].Want(v, until) }
 
-// FramesWanted returns by stream slot which of the refused frames are to be handed over. The filters only read.
-func (s *Set) FramesWanted() []FramesWanted { return s.wanted.entries }
-
 // Streams returns the stream table.
 func (s *Set) Streams() StreamTable { return StreamTable{m: s.maps[can.FilterMapStreams]} }
 
